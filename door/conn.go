@@ -1,0 +1,69 @@
+package door
+
+import (
+	"crypto/tls"
+	"net"
+	"sync/atomic"
+)
+
+// Conn is an accepted connection: it knows its door and its TLS state, counts bytes both ways (above TLS), and can be cut.
+// Heads are handed one and never see a listener.
+type Conn struct {
+	net.Conn
+	door Door
+	tls  *tls.ConnectionState // nil without TLS
+	raw  net.Conn             // the TCP connection below TLS and WebSocket, for Cut
+	in   atomic.Int64
+	out  atomic.Int64
+}
+
+// Wrap dresses an established connection. A *tls.Conn must have finished its handshake.
+func Wrap(nc net.Conn, d Door) *Conn {
+	c := &Conn{Conn: nc, door: d, raw: nc}
+	if t, ok := nc.(*tls.Conn); ok {
+		state := t.ConnectionState()
+		c.tls, c.raw = &state, t.NetConn()
+	}
+	return c
+}
+
+// Over dresses stream, a protocol carried inside c such as a WebSocket, as a connection of door d: with its own byte
+// counts, the TLS state of c, and a Cut that cuts c.
+func (c *Conn) Over(stream net.Conn, d Door) *Conn {
+	return &Conn{Conn: stream, door: d, tls: c.tls, raw: c.raw}
+}
+
+// Door returns the door the connection came through.
+func (c *Conn) Door() Door { return c.door }
+
+// TLS returns the state after the handshake, or nil for a plain connection.
+func (c *Conn) TLS() *tls.ConnectionState { return c.tls }
+
+// BytesIn returns how many bytes were read from the peer, above TLS.
+func (c *Conn) BytesIn() int64 { return c.in.Load() }
+
+// BytesOut returns how many bytes were written to the peer, above TLS.
+func (c *Conn) BytesOut() int64 { return c.out.Load() }
+
+// Read implements net.Conn.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.in.Add(int64(n))
+	return n, err
+}
+
+// Write implements net.Conn.
+func (c *Conn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.out.Add(int64(n))
+	return n, err
+}
+
+// Cut drops the connection without a goodbye of any protocol: pending data is discarded and TCP sends a reset. It does
+// not block and may be called from any goroutine, more than once.
+func (c *Conn) Cut() {
+	if t, ok := c.raw.(*net.TCPConn); ok {
+		_ = t.SetLinger(0) // the reset is a courtesy; closing is what counts
+	}
+	_ = c.raw.Close()
+}

@@ -1,0 +1,85 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// Property is one name and value of a message's application properties, in the order the sender gave.
+type Property struct {
+	Name  string
+	Value string
+	Null  bool // the property has no value at all (MQTT bag entry without "="), not an empty one
+}
+
+// SystemProperties are the fields of a message that IoT Hub itself knows, shared by telemetry and cloud-to-device messages.
+type SystemProperties struct {
+	MessageID       string
+	CorrelationID   string
+	UserID          string
+	To              string
+	ContentType     string
+	ContentEncoding string
+	Expiry          time.Time // absolute-expiry-time; zero when none
+	CreationTime    string    // iothub-creation-time-utc, as the sender wrote it
+	MessageSchema   string    // iothub-message-schema
+	Operation       string    // iothub-operation
+	Ack             string    // iothub-ack: none, positive, negative, full or empty
+	OutputName      string    // iothub-outputname, of module telemetry
+	InterfaceID     string    // iothub-interface-id
+	Subject         string    // dt-subject, the component
+	DiagnosticID    string    // Diagnostic-Id
+	DiagnosticCtx   string    // Correlation-Context
+}
+
+// Event is a stored telemetry message with the annotations the hub stamped on it.
+type Event struct {
+	SystemProperties
+	Properties   []Property
+	Body         []byte
+	PartitionKey string // the device id
+
+	DeviceID     string
+	ModuleID     string
+	GenerationID string
+	AuthMethod   string // JSON text of iothub-connection-auth-method
+	Source       string // iothub-message-source
+	ModelID      string // dt-dataschema
+	Enqueued     time.Time
+
+	// Sequence and Offset are set by the engine: the event's place in its partition, counted from 0, and the number of bytes
+	// stored before it.
+	Sequence int64
+	Offset   int64
+}
+
+// PartitionInfo says what a partition holds. An empty one has LastSequence FirstSequence-1.
+type PartitionInfo struct {
+	FirstSequence int64 // the oldest event still kept
+	LastSequence  int64
+	LastOffset    int64
+	LastEnqueued  time.Time
+}
+
+// EventLog keeps telemetry in partitions, in order, up to the engine's byte limit; the oldest events go first.
+type EventLog interface {
+	// Partitions returns how many there are; it never changes.
+	Partitions() int
+	// Append stores events in one partition, all or none, and returns the sequence number of the first. The engine copies:
+	// the caller may reuse what the events point to.
+	Append(ctx context.Context, partition int, events ...Event) (int64, error)
+	// Read returns events from sequence number from on, at most limit events and, after the first, about maxBytes bytes. A
+	// from that is no longer kept reads from the oldest kept. No event yet is an empty result, not an error.
+	Read(ctx context.Context, partition int, from int64, limit, maxBytes int) ([]Event, error)
+	// SeekTime returns the sequence number of the first event enqueued at or after t, one past the last when there is none.
+	SeekTime(ctx context.Context, partition int, t time.Time) (int64, error)
+	// SeekOffset returns the sequence number of the first event whose offset is at least offset.
+	SeekOffset(ctx context.Context, partition int, offset int64) (int64, error)
+	// Info describes a partition.
+	Info(ctx context.Context, partition int) (PartitionInfo, error)
+	// Watch calls wake, from any goroutine and without blocking the appender, after events were appended to the partition,
+	// until the returned function is called. Calls may be merged.
+	Watch(partition int, wake func()) (cancel func())
+	// Evicted returns how many events have been dropped for the byte limit.
+	Evicted() int64
+}

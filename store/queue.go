@@ -1,0 +1,42 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// Message is one entry of a queue: a cloud-to-device message of a devicebound queue, or a batch of feedback records.
+type Message struct {
+	SystemProperties
+	Properties []Property
+	Body       []byte
+
+	Sequence      int64 // set by the engine, unique in the queue, grows
+	Enqueued      time.Time
+	DeliveryCount int // deliveries so far, counted by Lock
+	LockToken     string
+	LockedUntil   time.Time // zero when not locked
+}
+
+// Queues keeps first-in-first-out queues with locks, one per key. A key without messages costs nothing. Queues have no life
+// of their own: hub asks Expire when a deadline has passed.
+type Queues interface {
+	// Enqueue appends and returns the message with its sequence number; ErrFull when limit messages wait or are locked.
+	Enqueue(ctx context.Context, key Key, m Message, limit int) (Message, error)
+	// Lock gives the first message that is not locked to the caller, under token until until, and counts a delivery;
+	// ok is false when there is none.
+	Lock(ctx context.Context, key Key, token string, until time.Time) (m Message, ok bool, err error)
+	// Remove takes a locked message out (complete, reject); ErrLockLost.
+	Remove(ctx context.Context, key Key, token string) (Message, error)
+	// Release unlocks a message so that it is delivered again, in its old place (abandon, connection gone). uncount
+	// takes the delivery back out of the count. ErrLockLost.
+	Release(ctx context.Context, key Key, token string, uncount bool) (Message, error)
+	// RemoveSequence takes out a message that is not locked (delivery count exceeded); ErrNotFound.
+	RemoveSequence(ctx context.Context, key Key, sequence int64) (Message, error)
+	// Expire unlocks messages whose lock ended at or before now and removes unlocked ones whose Expiry is at or before now.
+	Expire(ctx context.Context, key Key, now time.Time) (unlocked, expired []Message, next time.Time, err error)
+	// Purge empties a queue, locked messages included.
+	Purge(ctx context.Context, key Key) ([]Message, error)
+	// Len returns how many messages wait or are locked.
+	Len(ctx context.Context, key Key) (int, error)
+}

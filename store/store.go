@@ -1,0 +1,13 @@
+package store
+
+import "context"
+
+// Engine is everything a hub keeps its state in.
+type Engine interface {
+	Registry() Registry
+	Devicebound() Queues // cloud-to-device messages, by device or module
+	Feedback() Queues    // batches of feedback records, by the empty Key
+	Events() EventLog
+	// Reset empties everything; sequence numbers and offsets of events start anew.
+	Reset(ctx context.Context) error
+}
