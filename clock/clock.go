@@ -130,6 +130,21 @@ func (c *Clock) Advance(d time.Duration) {
 	c.mu.Unlock()
 }
 
+// Restore takes back every Advance, so that the clock tells real time again: only for a hub that is being reset, since what is
+// pending keeps its deadline. A manual clock stays where it is.
+func (c *Clock) Restore() {
+	if c.manual {
+		return
+	}
+	c.advancing.Lock()
+	defer c.advancing.Unlock()
+	c.offset.Store(0)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wakeAt = time.Time{}
+	c.arm()
+}
+
 // Stop cancels every pending call; later ones never fire. It is the end of the clock's life.
 func (c *Clock) Stop() {
 	c.mu.Lock()

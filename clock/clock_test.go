@@ -78,6 +78,12 @@ func TestRealClockRunsAndCanBeMoved(t *testing.T) {
 	if off := c.Offset(); off < time.Hour {
 		t.Errorf("Offset() = %v", off)
 	}
+	c.Restore()
+	if off := c.Offset(); off != 0 {
+		t.Errorf("Offset() = %v after Restore", off)
+	}
+	c.AfterFunc(time.Millisecond, func() { fired <- c.Now() })
+	<-fired
 }
 
 func TestEarlierTimerIsNotHeldUpByLaterOne(t *testing.T) {
