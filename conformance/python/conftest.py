@@ -1,0 +1,109 @@
+"""Fixtures: two running hubs, fresh devices, and a reader of everything the hub stores."""
+
+import dataclasses
+import os
+import uuid
+
+import certifi
+import pytest
+from azure.iot.hub import IoTHubRegistryManager
+
+import hub as hubs
+from events import Reader
+
+MAIN_ADDRESS = "127.0.0.3"
+MOVED_ADDRESS = "127.0.3.3"
+
+
+@pytest.fixture(scope="session")
+def hub(binary, certs_dir, tmp_path_factory):
+    """The hub that every test shares. Its clock is never moved: the SDKs' tokens live by the real time."""
+    yield from _running(binary, MAIN_ADDRESS, certs_dir, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def moved_hub(binary, certs_dir, tmp_path_factory):
+    """A second hub for the tests that move its clock."""
+    yield from _running(binary, MOVED_ADDRESS, certs_dir, tmp_path_factory)
+
+
+def _running(binary, address, certs_dir, tmp_path_factory):
+    running = hubs.Hub(binary, address, certs_dir, tmp_path_factory.mktemp("hub") / "log").start()
+    _hubs.append(running)
+    _trust(certs_dir, running.ca_pem)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def binary(tmp_path_factory):
+    return hubs.build(tmp_path_factory.mktemp("bin"))
+
+
+@pytest.fixture(scope="session")
+def certs_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("certs")
+
+
+def _trust(directory, ca_pem):
+    """Trusts the CA the way a user would: by the variables that Python's TLS and requests read.
+
+    azure-iot-hub sends over uAMQP, which reads neither: it asks certifi for a file and
+    offers no parameter for another, so certifi is told to name ours.
+    """
+    path = str(directory / "trust.pem")
+    with open(path, "w") as bundle:
+        bundle.write(ca_pem)
+    os.environ["SSL_CERT_FILE"] = path
+    os.environ["REQUESTS_CA_BUNDLE"] = path
+    certifi.where = lambda: path
+
+
+@pytest.fixture(scope="session")
+def registry(hub):
+    manager = IoTHubRegistryManager.from_connection_string(hub.owner)
+    yield manager
+    manager.amqp_svc_client.disconnect_sync()
+    manager.amqp_svc_client = None
+
+
+@pytest.fixture(scope="session")
+def reader(hub):
+    """Reads every partition from the first event on."""
+    with Reader(hub.event_hub) as everything:
+        yield everything
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    id: str
+    key: str
+    secondary_key: str
+    generation_id: str
+    connection_string: str
+
+
+def make_device(hub, registry, status="enabled"):
+    made = registry.create_device_with_sas(f"py-{uuid.uuid4()}", None, None, status)
+    keys = made.authentication.symmetric_key
+    return Device(
+        made.device_id, keys.primary_key, keys.secondary_key, made.generation_id,
+        hub.device(made.device_id, keys.primary_key),
+    )
+
+
+@pytest.fixture
+def device(hub, registry):
+    return make_device(hub, registry)
+
+
+_hubs = []
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failure shows what the hubs had to say."""
+    report = (yield).get_result()
+    if report.failed:
+        for running in _hubs:
+            report.sections.append((f"log of the hub on {running.address}", running.log_tail()))

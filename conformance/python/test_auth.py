@@ -1,0 +1,191 @@
+"""Who may connect: each refusal raises what azure-iot-device documents for it."""
+
+import asyncio
+import datetime
+import hashlib
+import threading
+import uuid
+
+import pytest
+from azure.iot.device import IoTHubDeviceClient, X509
+from azure.iot.device.aio import IoTHubDeviceClient as AsyncDeviceClient
+from azure.iot.device.exceptions import ClientError, CredentialError
+from azure.iot.hub import IoTHubRegistryManager
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from conftest import make_device
+from devices import closing, connected, each_door
+from events import body, annotations
+from feedback import sas_token
+
+WRONG_KEY = "d3Jvbmcga2V5IHdyb25nIGtleSB3cm9uZyBrZXkhISE="
+
+
+@each_door
+def test_a_wrong_key_is_refused(hub, device, options):
+    _refused(hub.device(device.id, WRONG_KEY), options)
+
+
+@each_door
+def test_an_unknown_device_is_refused(hub, device, options):
+    _refused(hub.device(f"nobody-{uuid.uuid4()}", device.key), options)
+
+
+@each_door
+def test_a_disabled_device_is_refused(hub, registry, options):
+    _refused(make_device(hub, registry, status="disabled").connection_string, options)
+
+
+@each_door
+def test_the_key_of_another_device_is_refused(hub, registry, device, options):
+    _refused(hub.device(device.id, make_device(hub, registry).key), options)
+
+
+@each_door
+def test_the_async_client_is_refused_alike(hub, device, options):
+    async def connect():
+        client = AsyncDeviceClient.create_from_connection_string(hub.device(device.id, WRONG_KEY), **options)
+        try:
+            await client.connect()
+        finally:
+            await client.shutdown()
+
+    with pytest.raises(CredentialError):
+        asyncio.run(connect())
+
+
+@each_door
+def test_a_refused_device_disturbs_nobody(hub, device, reader, options):
+    with connected(device, **options) as client:
+        client.send_message("before")
+        _refused(hub.device(device.id, WRONG_KEY), options)
+        client.send_message("after")
+    assert [body(event) for event in reader.of(device.id, 2)] == [b"before", b"after"]
+
+
+@each_door
+def test_the_secondary_key_is_as_good_as_the_primary(hub, device, reader, options):
+    second = hub.device(device.id, device.secondary_key)
+    with closing(IoTHubDeviceClient.create_from_connection_string(second, **options)) as client:
+        client.send_message("by the second key")
+    assert body(reader.of(device.id)[0]) == b"by the second key"
+
+
+@each_door
+def test_a_token_made_elsewhere_is_accepted_and_its_end_closes_the_connection(moved_hub, options):
+    registry = IoTHubRegistryManager.from_connection_string(moved_hub.owner)
+    device = make_device(moved_hub, registry)
+    resource = f"{moved_hub.address}/devices/{device.id}"
+    token = sas_token(resource, device.key, int(moved_hub.now().timestamp()) + 60)
+
+    lost = threading.Event()
+    with closing(IoTHubDeviceClient.create_from_sastoken(token, connection_retry=False, **options)) as client:
+        client.connect()
+        client.on_connection_state_change = lambda: client.connected or lost.set()
+        moved_hub.advance("6m")
+        assert lost.wait(10), "the connection outlived its token"
+        with pytest.raises(CredentialError):
+            client.connect()
+
+
+@each_door
+def test_a_token_for_another_device_is_refused(hub, registry, device, options):
+    other = make_device(hub, registry)
+    resource = f"{hub.address}/devices/{device.id}"
+    forged = sas_token(resource, other.key, int(datetime.datetime.now().timestamp()) + 600)
+    with closing(IoTHubDeviceClient.create_from_sastoken(forged, **options)) as client:
+        with pytest.raises(CredentialError):
+            client.connect()
+
+
+@each_door
+def test_a_self_signed_certificate_is_known_by_its_thumbprint(hub, registry, reader, tmp_path, options):
+    certificate = SelfSigned(tmp_path, "py-x509")
+    device_id = f"py-x509-{uuid.uuid4()}"
+    registry.create_device_with_x509(device_id, certificate.sha1, certificate.sha1, "enabled")
+    with closing(certificate.client(hub, device_id, options)) as client:
+        client.send_message("signed")
+    event = reader.of(device_id)[0]
+    assert body(event) == b"signed"
+    assert b'"x509' in annotations(event)["iothub-connection-auth-method"].lower()
+
+
+@each_door
+def test_a_sha_256_thumbprint_serves_as_the_secondary(hub, registry, tmp_path, options):
+    certificate = SelfSigned(tmp_path, "py-x509")
+    device_id = f"py-x509-{uuid.uuid4()}"
+    registry.create_device_with_x509(device_id, "A" * 64, certificate.sha256, "enabled")
+    with closing(certificate.client(hub, device_id, options)) as client:
+        client.connect()
+        assert client.connected
+
+
+@each_door
+def test_another_certificate_is_refused(hub, registry, tmp_path, options):
+    registered, presented = SelfSigned(tmp_path, "registered"), SelfSigned(tmp_path, "presented")
+    device_id = f"py-x509-{uuid.uuid4()}"
+    registry.create_device_with_x509(device_id, registered.sha1, registered.sha1, "enabled")
+    with closing(presented.client(hub, device_id, options)) as client:
+        with pytest.raises(CredentialError):
+            client.connect()
+
+
+@each_door
+def test_a_certificate_does_not_open_a_device_with_keys(hub, device, tmp_path, options):
+    with closing(SelfSigned(tmp_path, device.id).client(hub, device.id, options)) as client:
+        with pytest.raises(CredentialError):
+            client.connect()
+
+
+@each_door
+def test_the_ca_can_be_given_to_the_client_itself(hub, device, reader, monkeypatch, options):
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with connected(device, server_verification_cert=hub.ca_pem, **options) as client:
+        client.send_message("verified")
+    assert body(reader.of(device.id)[0]) == b"verified"
+
+
+@each_door
+def test_without_the_ca_the_client_refuses_the_hub(device, monkeypatch, options):
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with closing(IoTHubDeviceClient.create_from_connection_string(device.connection_string, **options)) as client:
+        with pytest.raises(ClientError, match="TLS"):
+            client.connect()
+
+
+def _refused(connection_string, options):
+    with closing(IoTHubDeviceClient.create_from_connection_string(connection_string, **options)) as client:
+        with pytest.raises(CredentialError):
+            client.connect()
+
+
+class SelfSigned:
+    """A device certificate that vouches for itself, in files as the SDK wants it."""
+
+    def __init__(self, directory, name):
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        now = datetime.datetime.now(datetime.timezone.utc)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(subject).issuer_name(subject).public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+            .sign(key, hashes.SHA256())
+        )
+        der = certificate.public_bytes(serialization.Encoding.DER)
+        self.sha1 = hashlib.sha1(der).hexdigest().upper()
+        self.sha256 = hashlib.sha256(der).hexdigest().upper()
+        self._certificate = directory / f"{self.sha1}.pem"
+        self._key = directory / f"{self.sha1}.key"
+        self._certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        self._key.write_bytes(key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption(),
+        ))
+
+    def client(self, hub, device_id, options):
+        return IoTHubDeviceClient.create_from_x509_certificate(
+            X509(str(self._certificate), str(self._key)), hub.address, device_id, **options
+        )

@@ -1,0 +1,179 @@
+"""The Event Hubs-compatible endpoint through azure-eventhub: TLS, WebSocket, plain TCP, and over uAMQP."""
+
+import asyncio
+import datetime
+
+import pytest
+import uamqp
+from azure.eventhub import EventHubConsumerClient, TransportType
+from azure.eventhub.aio import EventHubConsumerClient as AsyncConsumerClient
+from azure.eventhub.exceptions import AuthenticationError, EventHubError
+
+from conftest import make_device
+from devices import connected
+from events import Reader, body, device_of
+from feedback import policy_auth
+
+DOORS = {
+    "amqps": lambda hub: (hub.event_hub, {}),
+    "amqps_ws": lambda hub: (hub.event_hub, {"transport_type": TransportType.AmqpOverWebsocket}),
+    "amqp": lambda hub: (hub.plain_event_hub, {}),
+    "amqps_uamqp": lambda hub: (hub.event_hub, {"uamqp_transport": True}),
+}
+
+each_door = pytest.mark.parametrize("door", DOORS.values(), ids=DOORS.keys())
+
+
+@pytest.fixture(scope="module")
+def sent(hub, registry, reader):
+    """Ten events of one device as the hub stored them: one partition, one after the other."""
+    device = make_device(hub, registry)
+    with connected(device) as client:
+        for n in range(10):
+            client.send_message(str(n))
+    return reader.of(device.id, 10)
+
+
+@each_door
+def test_the_hub_and_its_partitions_describe_themselves(hub, door, sent):
+    with consumer(hub, door) as client:
+        described = client.get_eventhub_properties()
+        partition = client.get_partition_properties(sent[0].partition_id)
+    assert described["eventhub_name"] == client.eventhub_name
+    assert described["partition_ids"] == ["0", "1", "2", "3"]
+    assert described["created_at"] < datetime.datetime.now(datetime.timezone.utc)
+    assert partition["id"] == sent[0].partition_id
+    assert partition["eventhub_name"] == client.eventhub_name
+    assert partition["is_empty"] is False
+    assert 0 <= partition["beginning_sequence_number"] <= sent[0].sequence_number
+    assert partition["last_enqueued_sequence_number"] >= sent[-1].sequence_number
+    assert int(partition["last_enqueued_offset"]) >= int(sent[-1].offset)
+    assert partition["last_enqueued_time_utc"] >= sent[-1].enqueued_time
+
+
+@each_door
+@pytest.mark.parametrize("inclusive", [False, True], ids=["after", "from"])
+@pytest.mark.parametrize("position", ["offset", "sequence_number"])
+def test_reading_starts_where_it_is_asked_to(hub, door, sent, position, inclusive):
+    start = getattr(sent[4], position)
+    with read(hub, door, sent[0].partition_id, start, inclusive) as events:
+        bodies = [body(event) for event in events.of(device_of(sent[0]), 6 if inclusive else 5)]
+    assert bodies == [str(n).encode() for n in range(4 if inclusive else 5, 10)]
+
+
+@each_door
+def test_reading_starts_after_a_time(hub, door, sent):
+    start = sent[0].enqueued_time - datetime.timedelta(milliseconds=1)
+    with read(hub, door, sent[0].partition_id, start) as events:
+        first = events.wait(lambda event: True)[0]
+        own = events.of(device_of(sent[0]), 10)
+    assert first.enqueued_time > start
+    assert [body(event) for event in own] == [str(n).encode() for n in range(10)]
+
+
+@each_door
+def test_earliest_is_the_first_event_that_is_kept(hub, door, sent):
+    with consumer(hub, door) as client:
+        begin = client.get_partition_properties(sent[0].partition_id)["beginning_sequence_number"]
+    with read(hub, door, sent[0].partition_id, "-1") as events:
+        assert events.wait(lambda event: True)[0].sequence_number == begin
+
+
+@each_door
+def test_latest_sees_nothing_from_before(hub, door, device, sent):
+    with connected(device) as client, read(hub, door, None, "@latest") as events:
+        for n in range(200):
+            client.send_message(str(n))
+            if any(device_of(event) == device.id for event in events.so_far()):
+                break
+        arrived = events.of(device.id)
+        numbers = [int(body(event)) for event in arrived]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        assert not [event for event in events.so_far() if device_of(event) == device_of(sent[0])]
+
+
+@each_door
+def test_two_readers_of_one_partition_each_get_everything(hub, door, sent):
+    partition, start = sent[0].partition_id, sent[0].sequence_number
+    with read(hub, door, partition, start, True) as one, read(hub, door, partition, start, True) as two:
+        for events in (one, two):
+            assert [body(event) for event in events.of(device_of(sent[0]), 10)] == [str(n).encode() for n in range(10)]
+
+
+@each_door
+def test_annotations_have_the_types_the_client_wants(hub, door, sent):
+    with read(hub, door, sent[0].partition_id, sent[0].sequence_number, True) as events:
+        event = events.of(device_of(sent[0]))[0]
+    assert isinstance(event.sequence_number, int)
+    assert isinstance(event.offset, str)
+    assert isinstance(event.enqueued_time, datetime.datetime)
+    assert event.partition_key == device_of(sent[0]).encode()
+    assert event.system_properties[b"iothub-message-source"] == b"Telemetry"
+    assert event.system_properties[b"iothub-connection-device-id"] == device_of(sent[0]).encode()
+
+
+@each_door
+def test_a_wrong_key_is_refused(hub, door):
+    connection_string, options = door(hub)
+    parts = [part for part in connection_string.split(";") if part and not part.startswith("SharedAccessKey=")]
+    wrong = ";".join([*parts, "SharedAccessKey=d3Jvbmc="])
+    with EventHubConsumerClient.from_connection_string(wrong, "$Default", retry_total=0, **options) as client:
+        with pytest.raises(AuthenticationError):
+            client.get_eventhub_properties()
+
+
+@each_door
+def test_an_unknown_consumer_group_is_refused(hub, door):
+    connection_string, options = door(hub)
+    with Reader(connection_string, partition="0", group="nobodys", retry_total=0, **options) as events:
+        assert isinstance(events.error(), EventHubError)
+
+
+@each_door
+def test_an_unknown_partition_is_refused(hub, door):
+    with consumer(hub, door, retry_total=0) as client:
+        with pytest.raises(EventHubError):
+            client.get_partition_properties("99")
+
+
+@pytest.mark.parametrize("transport", TransportType, ids=lambda transport: transport.name)
+def test_the_async_client_reads_too(hub, sent, transport):
+    async def receive():
+        client = AsyncConsumerClient.from_connection_string(hub.event_hub, "$Default", transport_type=transport)
+        arrived = asyncio.Queue()
+
+        async def on_event(_, event):
+            arrived.put_nowait(event)
+
+        receiving = asyncio.ensure_future(client.receive(
+            on_event, partition_id=sent[0].partition_id,
+            starting_position=sent[0].sequence_number, starting_position_inclusive=True,
+        ))
+        event = await asyncio.wait_for(arrived.get(), 15)
+        await client.close()
+        await receiving
+        return event
+
+    event = asyncio.run(receive())
+    assert event.sequence_number == sent[0].sequence_number
+    assert device_of(event) == device_of(sent[0])
+
+
+def test_the_hubs_own_address_redirects_to_the_event_hub(hub, sent):
+    source = f"amqps://{hub.address}/messages/events/ConsumerGroups/$Default/Partitions/0"
+    client = uamqp.ReceiveClient(source, auth=policy_auth(hub))
+    with pytest.raises(uamqp.errors.LinkRedirect) as redirect:
+        client.receive_message_batch(timeout=10000)
+    client.close()
+    assert redirect.value.hostname.decode() == hub.address
+    assert redirect.value.address.decode().startswith(f"amqps://{hub.address}:5671/")
+
+
+def consumer(hub, door, **more):
+    connection_string, options = door(hub)
+    return EventHubConsumerClient.from_connection_string(connection_string, "$Default", **options, **more)
+
+
+def read(hub, door, partition, start, inclusive=False):
+    connection_string, options = door(hub)
+    return Reader(connection_string, start, inclusive, partition, **options)
