@@ -1,0 +1,103 @@
+// Command emulator is Iolite: a local Azure IoT Hub. Without a command it serves; the others talk to a running hub.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit statuses of the command.
+const (
+	exitOK        = 0
+	exitFailed    = 1
+	exitUsage     = 2
+	exitViolation = 3 // with --fail-on-violation
+)
+
+// cli is the whole command line. Flags are also read from IOLITE_<NAME> and, for serve, from the file given with --config.
+type cli struct {
+	Serve       serveCmd       `cmd:"" default:"withargs" help:"Start the hub: all doors, one process (this is what runs without a command)."`
+	Doctor      doctorCmd      `cmd:"" help:"Go through every door as a real client would and print a table."`
+	Devices     devicesCmd     `cmd:"" help:"List, create, show and delete devices; print connection strings."`
+	Monitor     monitorCmd     `cmd:"" help:"Follow telemetry."`
+	Send        sendCmd        `cmd:"" help:"Send one cloud-to-device message."`
+	Certs       certsCmd       `cmd:"" help:"The development CA: export it, trust it, print environment lines."`
+	Violations  violationsCmd  `cmd:"" help:"List the HTTP poll violations."`
+	Healthcheck healthcheckCmd `cmd:"" help:"Exit with 0 if the hub is ready, with 1 if not."`
+	Version     versionCmd     `cmd:"" help:"Print the version."`
+}
+
+// app is what every command gets: where to write, and the context that an interrupt ends.
+type app struct {
+	ctx    context.Context
+	stdout io.Writer
+	stderr io.Writer
+}
+
+// exitError makes the process end with a status of its own; a nil err prints nothing.
+type exitError struct {
+	status int
+	err    error
+}
+
+func (e exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.status)
+	}
+	return e.err.Error()
+}
+
+func (e exitError) Unwrap() error { return e.err }
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is main with its world passed in.
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var c cli
+	status := -1
+	parser, err := kong.New(&c,
+		kong.Name("emulator"),
+		kong.Description("Iolite, a local Azure IoT Hub.\n\nEvery flag can also be set as IOLITE_<NAME> in the environment (--http-poll as IOLITE_HTTP_POLL)."),
+		kong.DefaultEnvars("IOLITE"),
+		kong.Writers(stdout, stderr),
+		kong.Resolvers(&configResolver{}),
+		kong.Exit(func(code int) { status = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+		kong.Vars{"certsDir": defaultCertsDir()},
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "emulator:", err)
+		return exitFailed
+	}
+	parsed, err := parser.Parse(args)
+	if status >= 0 { // --help has been printed
+		return status
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "emulator: %v\nTry 'emulator --help'.\n", err)
+		return exitUsage
+	}
+	return report(stderr, parsed.Run(&app{ctx, stdout, stderr}))
+}
+
+// report prints an error and returns the exit status it stands for.
+func report(stderr io.Writer, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	exit := exitError{status: exitFailed, err: err}
+	errors.As(err, &exit)
+	if exit.err != nil {
+		fmt.Fprintln(stderr, "emulator:", exit.err)
+	}
+	return exit.status
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/lmittmann/tint"
+
+	"github.com/iolite-emulator/iolite"
+	"github.com/iolite-emulator/iolite/certs"
+	"github.com/iolite-emulator/iolite/hub"
+)
+
+// serveCmd are the flags of serve; their names are also the keys of the --config file.
+type serveCmd struct {
+	Config string `type:"existingfile" help:"YAML file with these flags as keys; a flag or a variable overrides it." placeholder:"FILE"`
+
+	Bind         string   `default:"127.0.0.1" help:"Address of the five doors."`
+	Hostname     string   `default:"localhost" help:"Host name printed in connection strings. Certificates are minted for whatever name the client asks for."`
+	MQTTPort     port     `name:"mqtt-port" default:"8883" help:"Port of MQTT over TLS: a number, 0 for any free port, or off." placeholder:"PORT"`
+	AMQPPort     port     `name:"amqp-port" default:"5671" help:"Port of AMQP over TLS." placeholder:"PORT"`
+	HTTPSPort    port     `name:"https-port" default:"443" help:"Port of HTTPS and of MQTT and AMQP over WebSocket." placeholder:"PORT"`
+	EventhubPort port     `name:"eventhub-port" default:"5672" help:"Port of plain AMQP, for UseDevelopmentEmulator=true clients." placeholder:"PORT"`
+	StrictPorts  bool     `help:"Fail when a port needs a right we do not have, instead of moving that door to a free port."`
+	Control      string   `default:"127.0.0.1:8088" help:"Address of the control API and dashboard, or off." placeholder:"ADDRESS"`
+	ControlHost  []string `help:"Further host name that the control API answers to; repeatable." placeholder:"NAME"`
+
+	Device           []string      `help:"Create a device at start; repeatable. Its keys are derived from a fixed secret, so they never change." placeholder:"NAME"`
+	Seed             string        `type:"existingfile" help:"YAML file of devices, modules and messages to load before the doors open." placeholder:"FILE"`
+	HTTPPoll         hub.PollMode  `name:"http-poll" default:"enforce" enum:"enforce,log,off" help:"What happens to a device that polls over HTTP too often: enforce (429), log or off."`
+	HTTPPollInterval time.Duration `name:"http-poll-interval" default:"25m" help:"How often a device may poll."`
+	FailOnViolation  bool          `help:"Exit with status 3 if any poll violation happened."`
+	Partitions       int           `default:"4" help:"Partitions of the event log, 1 to 32."`
+	Retain           int64         `default:"256" help:"Telemetry kept in memory, in MiB; the oldest goes first." placeholder:"MIB"`
+
+	Auth             string   `default:"strict" enum:"strict,off" help:"strict, or off to accept any credential."`
+	X509CA           []string `name:"x509-ca" type:"existingfile" help:"PEM file of a CA whose device certificates the hub accepts; repeatable." placeholder:"FILE"`
+	CertsDir         string   `default:"${certsDir}" help:"Where the development CA is kept." placeholder:"DIR"`
+	CAUnconstrained  bool     `name:"ca-unconstrained" help:"Make a CA without name constraints, for clients that cannot cope with them."`
+	LogFormat        string   `default:"text" enum:"text,json" help:"text or json."`
+	LogLevel         string   `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error."`
+}
+
+// port is a port number, 0 for any, or "off".
+type port iolite.Port
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *port) UnmarshalText(text []byte) error {
+	if string(text) == "off" {
+		*p = port(iolite.Off)
+		return nil
+	}
+	n, err := strconv.ParseUint(string(text), 10, 16)
+	if err != nil {
+		return fmt.Errorf("%q is neither a port number nor off", text)
+	}
+	*p = port(n)
+	return nil
+}
+
+// defaultCertsDir is where the CA is kept unless told otherwise; empty when the user has no configuration directory.
+func defaultCertsDir() string {
+	dir, err := certs.DefaultDir()
+	if err != nil {
+		return ""
+	}
+	return dir
+}
+
+// Run serves until it is interrupted.
+func (s *serveCmd) Run(a *app) error {
+	o, err := s.options(a.stderr)
+	if err != nil {
+		return err
+	}
+	if s.Seed != "" {
+		f, err := os.Open(s.Seed)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		o.Seed = f
+	}
+	var violations atomic.Int64
+	o.OnViolation = func(hub.Violation) { violations.Add(1) }
+	if s.Auth == "off" {
+		o.Logger.Warn("authentication is off: every client is believed to be who it says it is")
+	}
+	e, err := iolite.Start(a.ctx, o)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	if err := greet(a.stdout, e, s.Control); err != nil {
+		return err
+	}
+	<-a.ctx.Done()
+	if n := violations.Load(); n > 0 && s.FailOnViolation {
+		return exitError{exitViolation, fmt.Errorf("%d HTTP poll violations, see the log", n)}
+	}
+	return nil
+}
+
+func (s *serveCmd) options(stderr io.Writer) (iolite.Options, error) {
+	cas, err := readCAs(s.X509CA)
+	if err != nil {
+		return iolite.Options{}, err
+	}
+	return iolite.Options{
+		Bind: s.Bind, Hostname: s.Hostname, StrictPorts: s.StrictPorts, Control: s.Control, ControlHosts: s.ControlHost,
+		MQTT: iolite.Port(s.MQTTPort), AMQP: iolite.Port(s.AMQPPort), HTTPS: iolite.Port(s.HTTPSPort), EventHub: iolite.Port(s.EventhubPort),
+		Devices: s.Device, SeedName: s.Seed, HTTPPoll: s.HTTPPoll, HTTPPollInterval: s.HTTPPollInterval,
+		Partitions: s.Partitions, EventBytes: s.Retain << 20, AuthOff: s.Auth == "off",
+		CertsDir: s.CertsDir, Unconstrained: s.CAUnconstrained, CAs: cas,
+		Logger: newLogger(stderr, s.LogFormat, s.LogLevel), Version: version(),
+	}, nil
+}
+
+// newLogger writes to w; level is one of the flag's words.
+func newLogger(w io.Writer, format, level string) *slog.Logger {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		l = slog.LevelInfo // kong has checked the word
+	}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l}))
+	}
+	return slog.New(tint.NewHandler(w, &tint.Options{Level: l, NoColor: !isTerminal(w), TimeFormat: "15:04:05.000"}))
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// readCAs reads every certificate of the PEM files.
+func readCAs(files []string) ([]*x509.Certificate, error) {
+	var cas []*x509.Certificate
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		found, err := parseCAs(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		cas = append(cas, found...)
+	}
+	return cas, nil
+}
+
+func parseCAs(text []byte) ([]*x509.Certificate, error) {
+	var cas []*x509.Certificate
+	for {
+		var block *pem.Block
+		if block, text = pem.Decode(text); block == nil {
+			break
+		}
+		ca, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		cas = append(cas, ca)
+	}
+	if len(cas) == 0 {
+		return nil, errors.New("no PEM certificate in it")
+	}
+	return cas, nil
+}

@@ -1,0 +1,156 @@
+// Package iolite is a local Azure IoT Hub: Start opens its doors inside this process. The emulator command and package iolitetest
+// are thin layers over it.
+package iolite
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/iolite-emulator/iolite/amqpsrv"
+	"github.com/iolite-emulator/iolite/broker"
+	"github.com/iolite-emulator/iolite/certs"
+	"github.com/iolite-emulator/iolite/clock"
+	"github.com/iolite-emulator/iolite/control"
+	"github.com/iolite-emulator/iolite/door"
+	"github.com/iolite-emulator/iolite/httpapi"
+	"github.com/iolite-emulator/iolite/hub"
+	"github.com/iolite-emulator/iolite/store"
+)
+
+// Emulator is a running hub with its doors. All methods may be called from any goroutine.
+type Emulator struct {
+	options Options
+	log     *slog.Logger
+	clock   *clock.Clock
+	hub     *hub.Hub
+	ca      *certs.Authority
+	metrics *prometheus.Registry
+	seed    seedFile
+
+	broker *broker.Broker
+	amqp   *amqpsrv.Server
+	http   *httpapi.Server
+
+	doors   []openedDoor
+	control *control.Server
+	ready   atomic.Bool
+	close   sync.Once
+}
+
+// openedDoor is a bound door and who stands behind it.
+type openedDoor struct {
+	*door.Listener
+	head   func(*door.Conn)
+	moved  bool // not on the port that was wanted
+	wanted int
+}
+
+// Start opens an emulator: when it returns, seeds are loaded and every door accepts. ctx bounds the start only; Close ends the emulator.
+func Start(ctx context.Context, o Options) (*Emulator, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	e := &Emulator{options: o, log: o.Logger, clock: o.Clock}
+	if o.Seed != nil {
+		if e.seed, err = readSeed(o.Seed); err != nil {
+			return nil, fmt.Errorf("read %s: %w", o.SeedName, err)
+		}
+	}
+	if err := e.build(); err != nil {
+		return nil, err
+	}
+	if err := e.open(ctx); err != nil {
+		e.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// build makes the parts, from the ground floor up. Nothing listens yet.
+func (e *Emulator) build() error {
+	o := &e.options
+	var err error
+	e.ca, err = certs.Open(o.CertsDir, certs.Options{Hosts: []string{o.Hostname}, Unconstrained: o.Unconstrained, Logger: e.log})
+	if err != nil {
+		return err
+	}
+	if e.clock == nil {
+		e.clock = clock.New()
+	}
+	e.metrics = prometheus.NewRegistry()
+	e.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	e.hub, err = hub.New(hub.Config{
+		Engine: store.NewMemory(store.MemoryOptions{Partitions: o.Partitions, EventBytes: o.EventBytes}),
+		Clock:  e.clock, Logger: e.log, Metrics: e.metrics, AuthOff: o.AuthOff, CAs: o.CAs,
+		Poll: o.HTTPPoll, PollInterval: o.HTTPPollInterval, OnViolation: o.OnViolation,
+	})
+	if err != nil {
+		return err
+	}
+	e.broker = broker.New(broker.Config{Hub: e.hub, Logger: e.log})
+	e.amqp = amqpsrv.New(amqpsrv.Config{Hub: e.hub, Logger: e.log, Hostname: o.Hostname})
+	e.http = httpapi.New(httpapi.Config{Hub: e.hub, Logger: e.log, MQTT: e.broker.Serve, AMQP: e.amqp.Serve})
+	return nil
+}
+
+// open binds the doors, loads the seeds, then lets clients in. The control API answers first: it says "not ready" until then.
+func (e *Emulator) open(ctx context.Context) error {
+	if err := e.openDoors(ctx, e.ca.TLSConfig()); err != nil {
+		return err
+	}
+	if err := e.openControl(ctx); err != nil {
+		return err
+	}
+	if err := e.plant(ctx); err != nil {
+		return err
+	}
+	for _, d := range e.doors {
+		d.Serve(d.head)
+	}
+	e.ready.Store(true)
+	return nil
+}
+
+// Close shuts the doors and ends the hub. It may be called more than once.
+func (e *Emulator) Close() {
+	e.close.Do(func() {
+		e.ready.Store(false)
+		if e.control != nil {
+			e.control.Close()
+		}
+		e.hub.Close()
+		e.broker.Close()
+		e.amqp.Close()
+		e.http.Close()
+		e.closeDoors()
+		e.clock.Stop()
+	})
+}
+
+// Reset empties the hub, puts the clock back to real time and loads the seeds again. Connected clients are cut.
+func (e *Emulator) Reset(ctx context.Context) error {
+	if err := e.hub.Reset(ctx); err != nil {
+		return err
+	}
+	e.clock.Restore()
+	return e.plant(ctx)
+}
+
+// Hub returns the hub behind the doors, for Go-side access beside the wire.
+func (e *Emulator) Hub() *hub.Hub { return e.hub }
+
+// Clock returns the hub's clock.
+func (e *Emulator) Clock() *clock.Clock { return e.clock }
+
+// CA returns the development CA that signs the doors' certificates.
+func (e *Emulator) CA() *certs.Authority { return e.ca }
+
+// Ready reports whether seeds are loaded and every door accepts.
+func (e *Emulator) Ready() bool { return e.ready.Load() }
