@@ -1,0 +1,131 @@
+'use strict';
+
+// Starts the real command on the documented ports of one loopback address, runs the suite against it with node's own
+// test runner, and stops it again. Usage: npm test [-- file ...]
+//
+//   IOLITE_BIN      the emulator to test; built with `go build` when absent
+//   IOLITE_ADDRESS  the loopback address to use; 127.0.0.2 when absent
+
+const { spawn, execFileSync } = require('node:child_process');
+const { once } = require('node:events');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const { createAuthority } = require('./support/certificates');
+
+const ADDRESS = process.env.IOLITE_ADDRESS || '127.0.0.2';
+const CONTROL = `http://${ADDRESS}:8088`;
+const READY_WITHIN_MS = 15_000;
+const STOP_WITHIN_MS = 10_000;
+const LOG_TAIL_LINES = 80;
+const FILE_TIMEOUT_MS = 120_000; // a file that hangs, for instance on a socket nobody closed, fails
+
+main().then(
+  (code) => { process.exitCode = code; },
+  (err) => { console.error(err.message); process.exitCode = 1; });
+
+async function main() {
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'iolite-node-'));
+  try {
+    const hub = await startHub(binary(dir), dir);
+    try {
+      const code = await runTests(dir, process.argv.slice(2));
+      const fault = await hub.stop();
+      if (fault) console.error(fault);
+      if (code !== 0 || fault) console.error(`--- last lines of the hub's log ---\n${hub.tail()}`);
+      return code || (fault ? 1 : 0);
+    } finally {
+      await hub.stop();
+    }
+  } finally {
+    fs.rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+function binary(dir) {
+  if (process.env.IOLITE_BIN) return path.resolve(process.env.IOLITE_BIN);
+  const bin = path.join(dir, 'emulator');
+  execFileSync('go', ['build', '-o', bin, './cmd/emulator'], { cwd: path.join(__dirname, '..', '..'), stdio: 'inherit' });
+  return bin;
+}
+
+async function startHub(bin, dir) {
+  const log = path.join(dir, 'hub.log');
+  const authority = createAuthority('Iolite conformance device CA');
+  fs.writeFileSync(path.join(dir, 'device-ca.json'), JSON.stringify(authority));
+  fs.writeFileSync(path.join(dir, 'device-ca.pem'), authority.cert);
+  const out = fs.openSync(log, 'w');
+  const child = spawn(bin, [
+    'serve',
+    '--bind', ADDRESS,
+    '--hostname', ADDRESS,
+    '--control', `${ADDRESS}:8088`,
+    '--certs-dir', path.join(dir, 'certs'),
+    '--device', 'conformance-node',
+    '--strict-ports',
+  ], { stdio: ['ignore', out, out] });
+  fs.closeSync(out);
+  let ended = null;
+  child.on('error', (err) => { ended = `the hub could not be started: ${err.message}`; });
+  child.on('exit', (code, signal) => { ended = `the hub ended with ${signal || `status ${code}`}`; });
+
+  const tail = () => fs.readFileSync(log, 'utf8').split('\n').slice(-LOG_TAIL_LINES).join('\n');
+  let asked = false;
+  const stop = async () => {
+    if (asked) return null;
+    asked = true;
+    if (ended) return `before the suite was over, ${ended}`;
+    child.kill('SIGTERM');
+    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_WITHIN_MS);
+    const [code, signal] = await once(child, 'exit');
+    clearTimeout(timer);
+    if (code !== 0) return `asked to stop, the hub ended with ${signal || `status ${code}`} instead of 0`;
+    return /^panic:|DATA RACE/m.test(fs.readFileSync(log, 'utf8')) ? 'the hub panicked or raced; see its log' : null;
+  };
+
+  const deadline = Date.now() + READY_WITHIN_MS;
+  while (!(await ready())) {
+    if (ended || Date.now() > deadline) {
+      const why = ended || `no 200 from ${CONTROL}/readyz within ${READY_WITHIN_MS} ms`;
+      await stop();
+      throw new Error(`${why}\n${tail()}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  const ca = await fetch(`${CONTROL}/iolite/v1/ca.pem`);
+  if (!ca.ok) throw new Error(`GET /iolite/v1/ca.pem answered ${ca.status}`);
+  fs.writeFileSync(path.join(dir, 'hub-ca.pem'), await ca.text());
+  return { stop, tail };
+}
+
+async function ready() {
+  try {
+    return (await fetch(`${CONTROL}/readyz`)).status === 200;
+  } catch {
+    return false;
+  }
+}
+
+// One process per file, one file at a time, in the order of their paths: tests/steady before tests/time, whose files move
+// the hub's clock, which every other client of the hub would notice.
+async function runTests(dir, files) {
+  if (files.length === 0) files = testFiles(path.join(__dirname, 'tests'));
+  const child = spawn(process.execPath, ['--test', '--test-concurrency=1', '--test-reporter=spec', `--test-timeout=${FILE_TIMEOUT_MS}`, ...files], {
+    stdio: 'inherit',
+    env: {
+      ...process.env,
+      IOLITE_CONTROL: CONTROL,
+      IOLITE_DEVICE_CA: path.join(dir, 'device-ca.json'),
+      // Read once, when node starts: this is why the suite is a child process.
+      NODE_EXTRA_CA_CERTS: path.join(dir, 'hub-ca.pem'),
+    },
+  });
+  const [code, signal] = await once(child, 'exit');
+  return signal ? 1 : code;
+}
+
+function testFiles(dir) {
+  return fs.readdirSync(dir, { withFileTypes: true })
+    .flatMap((entry) => entry.isDirectory() ? testFiles(path.join(dir, entry.name)) : [path.join(dir, entry.name)])
+    .filter((file) => file.endsWith('.test.js'));
+}

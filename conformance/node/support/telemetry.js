@@ -1,0 +1,55 @@
+'use strict';
+
+// Telemetry as a back end reads it: with the Event Hubs client, from the hub's Event Hubs-compatible endpoint.
+
+const { EventHubConsumerClient, earliestEventPosition } = require('@azure/event-hubs');
+const { Inbox } = require('./inbox');
+const service = require('./service');
+
+const NO_RETRY = { maxRetries: 0, timeoutInMs: 10_000 };
+
+/** An Event Hubs client, closed when the test ends. */
+function consumer(t, { group = '$Default', connectionString = service.eventHubs, ...options } = {}) {
+  const client = new EventHubConsumerClient(group, connectionString, { retryOptions: NO_RETRY, ...options });
+  t.after(() => client.close());
+  return client;
+}
+
+/**
+ * Everything that any device sends, sorted by device: reader.of(deviceId) is that device's Inbox of events, each with
+ * the partition it came from. It reads from the start, so nothing depends on when it was opened.
+ */
+class Reader {
+  #byDevice = new Map();
+  #failure = null;
+
+  static open(t, options = {}) {
+    const reader = new Reader();
+    const client = consumer(t, options);
+    client.subscribe({
+      processEvents: async (events, context) => {
+        for (const event of events) {
+          const deviceId = event.systemProperties['iothub-connection-device-id'];
+          reader.of(deviceId).put({ ...event, partitionId: context.partitionId, raw: event.getRawAmqpMessage() });
+        }
+      },
+      processError: async (err) => {
+        reader.#failure = err;
+        for (const inbox of reader.#byDevice.values()) inbox.fail(err);
+      },
+    }, { startPosition: earliestEventPosition, maxBatchSize: 200, maxWaitTimeInSeconds: 1, skipParsingBodyAsJson: true });
+    return reader;
+  }
+
+  of(deviceId) {
+    let inbox = this.#byDevice.get(deviceId);
+    if (!inbox) {
+      inbox = new Inbox(`event of ${deviceId}`);
+      if (this.#failure) inbox.fail(this.#failure);
+      this.#byDevice.set(deviceId, inbox);
+    }
+    return inbox;
+  }
+}
+
+module.exports = { NO_RETRY, consumer, Reader };

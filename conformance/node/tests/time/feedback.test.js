@@ -1,0 +1,166 @@
+'use strict';
+
+// What became of a cloud-to-device message, told to the back end that asked.
+
+const assert = require('node:assert/strict');
+const { randomUUID } = require('node:crypto');
+const { before, describe, test } = require('node:test');
+const devices = require('../../support/devices');
+const hub = require('../../support/hub');
+const service = require('../../support/service');
+const { Feedback } = require('../../support/feedback');
+const { speaking } = require('../../support/doors');
+const { Inbox, messagesOf } = require('../../support/inbox');
+const { message } = service;
+
+const [AMQP] = speaking('amqp');
+const MAX_DELIVERIES = 10;
+
+before(() => service.load());
+
+/** Sends a message that asks for `ack`; answers its id. */
+async function send(backEnd, device, ack, fields = {}) {
+  const messageId = randomUUID();
+  await backEnd.send(device.deviceId, message('hello', { messageId, ack, ...fields }));
+  return messageId;
+}
+
+/** A device that answers every message the way the message's `answer` property says. */
+async function obedientDevice(t, door = AMQP) {
+  const device = await devices.create();
+  const client = await devices.connect(t, door, device);
+  client.on('message', (received) => client[received.properties.getValue('answer')](received));
+  return device;
+}
+
+for (const { name, Transport } of service.TRANSPORTS) {
+  describe(`feedback over ${name}`, { timeout: 20_000 }, () => {
+    test('comes for the outcomes that were asked for, and for no other', async (t) => {
+      const feedback = await Feedback.open(t, { Transport });
+      const backEnd = await service.connect(t, { Transport });
+      const device = await obedientDevice(t);
+      const ask = (ack, answer) => send(backEnd, device, ack, { properties: { answer } });
+      const wanted = [
+        [await ask('full', 'complete'), 'Success'],
+        [await ask('positive', 'complete'), 'Success'],
+        [await ask('full', 'reject'), 'Rejected'],
+        [await ask('negative', 'reject'), 'Rejected'],
+      ];
+      const unwanted = [
+        await ask('positive', 'reject'), await ask('negative', 'complete'), await ask('none', 'complete'),
+        await ask('none', 'reject'), await ask(undefined, 'complete'),
+      ];
+      const last = await ask('full', 'complete');
+      for (const [messageId, statusCode] of wanted) assert.equal((await feedback.of(messageId)).statusCode, statusCode);
+      await feedback.of(last);
+      for (const [messageId] of wanted) assert.equal(feedback.about(messageId).length, 1);
+      for (const messageId of unwanted) assert.deepEqual(feedback.about(messageId), []);
+    });
+
+    test('names the message, the device and the moment', async (t) => {
+      const feedback = await Feedback.open(t, { Transport });
+      const backEnd = await service.connect(t, { Transport });
+      const device = await obedientDevice(t);
+      const earliest = await hub.now();
+      const record = await feedback.of(await send(backEnd, device, 'full', { properties: { answer: 'complete' } }));
+      assert.equal(record.deviceId, device.deviceId);
+      assert.equal(record.deviceGenerationId, device.generationId);
+      assert.equal(record.description, 'Success');
+      assert.match(record.enqueuedTimeUtc, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?Z$/);
+      assert.ok(new Date(record.enqueuedTimeUtc) >= earliest);
+      assert.ok(new Date(record.enqueuedTimeUtc) <= await hub.now());
+    });
+  });
+}
+
+describe('the outcome', { timeout: 20_000 }, () => {
+  for (const door of speaking('mqtt')) {
+    test(`of a message that ${door.name} acknowledged is Success`, async (t) => {
+      const feedback = await Feedback.open(t);
+      const device = await devices.create();
+      messagesOf(await devices.connect(t, door, device));
+      const record = await feedback.of(await send(await service.connect(t), device, 'full'));
+      assert.equal(record.statusCode, 'Success');
+      assert.equal(record.deviceId, device.deviceId);
+    });
+  }
+
+  for (const door of speaking('http')) {
+    for (const [answer, statusCode] of [['complete', 'Success'], ['reject', 'Rejected']]) {
+      test(`of a message that ${door.name} answered with ${answer} is ${statusCode}`, async (t) => {
+        const feedback = await Feedback.open(t);
+        const device = await devices.create();
+        const messageId = await send(await service.connect(t), device, 'full');
+        const client = await devices.connect(t, door, device);
+        const inbox = messagesOf(client);
+        client.transport.receive();
+        await client[answer](await inbox.take());
+        assert.equal((await feedback.of(messageId)).statusCode, statusCode);
+      });
+    }
+  }
+
+  test('of a purged message is Purged', async (t) => {
+    const feedback = await Feedback.open(t);
+    const device = await devices.create();
+    const messageId = await send(await service.connect(t), device, 'full');
+    await service.purge(device.deviceId);
+    assert.equal((await feedback.of(messageId)).statusCode, 'Purged');
+  });
+
+  test('of a message nobody took in time is Expired: its own time, or the hour that is the rule', async (t) => {
+    const feedback = await Feedback.open(t);
+    const backEnd = await service.connect(t);
+    const device = await devices.create();
+    const short = await send(backEnd, device, 'negative', { expiryTimeUtc: (await hub.now()).getTime() + 30_000 });
+    const ordinary = await send(backEnd, device, 'negative');
+    await hub.advance('31s');
+    assert.equal((await feedback.of(short)).statusCode, 'Expired');
+    assert.deepEqual(feedback.about(ordinary), []);
+    assert.equal(await service.queued(device.deviceId), 1);
+    await hub.advance('1h');
+    assert.equal((await feedback.of(ordinary)).statusCode, 'Expired');
+    assert.equal(await service.queued(device.deviceId), 0);
+  });
+
+  test('of a message abandoned ten times is DeliveryCountExceeded', async (t) => {
+    const feedback = await Feedback.open(t);
+    const device = await devices.create();
+    const messageId = await send(await service.connect(t), device, 'full');
+    const client = await devices.connect(t, AMQP, device);
+    let deliveries = 0;
+    client.on('message', (received) => {
+      deliveries++;
+      client.abandon(received);
+    });
+    assert.equal((await feedback.of(messageId)).statusCode, 'DeliveryCountExceeded');
+    assert.equal(deliveries, MAX_DELIVERIES);
+    assert.equal(await service.queued(device.deviceId), 0);
+  });
+});
+
+describe('a feedback batch', { timeout: 20_000 }, () => {
+  test('that is abandoned comes again', async (t) => {
+    const backEnd = await service.connect(t);
+    const receiver = await backEnd.getFeedbackReceiver();
+    const batches = new Inbox('feedback batch');
+    receiver.on('message', (batch) => batches.put(batch));
+    const device = await obedientDevice(t);
+    const messageId = await send(backEnd, device, 'full', { properties: { answer: 'complete' } });
+    const first = await batches.take();
+    assert.equal(JSON.parse(first.getData().toString())[0].originalMessageId, messageId);
+    assert.equal(first.contentType, 'application/vnd.microsoft.iothub.feedback.json');
+    await receiver.abandon(first);
+    const second = await batches.take();
+    assert.deepEqual(second.getData(), first.getData());
+    await receiver.complete(second);
+  });
+
+  test('waits for a back end that is away', async (t) => {
+    const device = await obedientDevice(t);
+    const messageId = await send(await service.connect(t), device, 'full', { properties: { answer: 'complete' } });
+    await hub.until('the device has answered', async () => (await service.queued(device.deviceId)) === 0);
+    const feedback = await Feedback.open(t);
+    assert.equal((await feedback.of(messageId)).statusCode, 'Success');
+  });
+});
