@@ -62,6 +62,7 @@ async function startHub(bin, dir) {
     '--control', `${ADDRESS}:8088`,
     '--certs-dir', path.join(dir, 'certs'),
     '--device', 'conformance-node',
+    '--x509-ca', path.join(dir, 'device-ca.pem'),
     '--strict-ports',
   ], { stdio: ['ignore', out, out] });
   fs.closeSync(out);

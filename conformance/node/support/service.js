@@ -7,34 +7,17 @@ const { NoRetry, Message } = require('azure-iot-common');
 const hub = require('./hub');
 const { token } = require('./credentials');
 
-const state = { host: null, policies: null, eventHubs: null };
+let info; // what the hub says of itself
+let policies; // by name
 
-/** Reads host, policy keys and Event Hubs connection strings from the hub; call once per file, before anything else. */
+/** Asks the hub for its name, its policies' keys and its connection strings; call once per file, before anything else. */
 async function load() {
-  const info = await hub.info();
-  state.info = info;
-  state.policies = {};
-  for (const text of strings(info)) {
-    const policy = /^HostName=([^;]+);SharedAccessKeyName=([^;]+);SharedAccessKey=([^;]+)/.exec(text);
-    if (policy) {
-      state.host = policy[1];
-      state.policies[policy[2]] = { name: policy[2], key: policy[3], connectionString: text };
-    }
-    if (/^Endpoint=sb:/.test(text)) {
-      if (/UseDevelopmentEmulator=true/.test(text)) state.eventHubsPlain = text;
-      else state.eventHubs = text;
-    }
-  }
-  if (!state.policies.iothubowner) throw new Error(`no iothubowner connection string in ${JSON.stringify(info)}`);
-}
-
-function strings(value) {
-  if (typeof value === 'string') return [value];
-  return value && typeof value === 'object' ? Object.values(value).flatMap(strings) : [];
+  info = await hub.info();
+  policies = Object.fromEntries(info.policies.map((policy) => [policy.name, policy]));
 }
 
 /** A token of a policy over the whole hub; it outlives every move of the hub's clock. */
-const policyToken = (name, options) => token(state.host, state.policies[name].key, { policy: name, ...options });
+const policyToken = (name, options) => token(info.hostname, policies[name].primaryKey, { policy: name, ...options });
 
 const registry = (policy = 'iothubowner') => Registry.fromSharedAccessSignature(policyToken(policy));
 
@@ -61,7 +44,7 @@ function message(body, { properties = {}, ...fields } = {}) {
 
 /** Empties a device's queue. The Node SDK has no call for it; this is the documented request behind the others'. */
 async function purge(deviceId) {
-  const response = await fetch(`https://${state.host}/devices/${encodeURIComponent(deviceId)}/commands?api-version=2021-04-12`, {
+  const response = await fetch(`https://${info.hostname}/devices/${encodeURIComponent(deviceId)}/commands?api-version=2021-04-12`, {
     method: 'DELETE',
     headers: { authorization: policyToken('service') },
   });
@@ -75,18 +58,14 @@ async function queued(deviceId) {
   return Number(responseBody.cloudToDeviceMessageCount);
 }
 
-/** The connection string that the hub printed for a device it was started with. */
-function deviceConnectionString(deviceId) {
-  const found = strings(state.info).find((text) => text.startsWith('HostName=') && text.includes(`;DeviceId=${deviceId};`));
-  if (!found) throw new Error(`no connection string of ${deviceId} in ${JSON.stringify(state.info)}`);
-  return found;
-}
+/** The connection string of a device that the hub was started with. */
+const deviceConnectionString = (deviceId) => info.devices.find((device) => device.deviceId === deviceId).connectionString;
 
 module.exports = {
-  TRANSPORTS, deviceConnectionString, load, policyToken, registry, connect, message, purge, queued,
-  get host() { return state.host; },
-  get policies() { return state.policies; },
-  get eventHubs() { return state.eventHubs; },
-  get eventHubsPlain() { return state.eventHubsPlain; },
-  get info() { return state.info; },
+  TRANSPORTS, load, policyToken, deviceConnectionString, registry, connect, message, purge, queued,
+  get host() { return info.hostname; },
+  get policies() { return policies; },
+  get connectionString() { return info.connectionString; },
+  get eventHubs() { return info.eventHubsConnectionString; },
+  get eventHubsPlain() { return info.emulatorConnectionString; },
 };

@@ -74,10 +74,10 @@ for (const [policy, may] of Object.entries(POLICIES)) {
     });
 
     test(`${may.serve ? 'reads' : 'may not read'} telemetry`, async (t) => {
-      const { key } = service.policies[policy];
+      const { primaryKey } = service.policies[policy];
       const connectionString = service.eventHubs
         .replace(/SharedAccessKeyName=[^;]+/, `SharedAccessKeyName=${policy}`)
-        .replace(/SharedAccessKey=[^;]+/, `SharedAccessKey=${key}`);
+        .replace(/SharedAccessKey=[^;]+/, `SharedAccessKey=${primaryKey}`);
       const client = consumer(t, { connectionString });
       await check(may.serve, () => client.getEventHubProperties());
       await check(may.serve, () => firstOutcome(client));
@@ -100,7 +100,7 @@ describe('a service token', { timeout: 20_000 }, () => {
   const wrongKey = crypto.randomBytes(32).toString('base64');
   const bad = {
     'signed with a wrong key': () => token(service.host, wrongKey, { policy: 'iothubowner' }),
-    'of a policy that does not exist': () => token(service.host, service.policies.service.key, { policy: 'nobody' }),
+    'of a policy that does not exist': () => token(service.host, service.policies.service.primaryKey, { policy: 'nobody' }),
     'that has expired': () => service.policyToken('iothubowner', { lifetime: -3600 }),
   };
   for (const [what, make] of Object.entries(bad)) {
@@ -116,6 +116,11 @@ describe('a service token', { timeout: 20_000 }, () => {
       });
     }
   }
+
+  test('signed with the secondary key is as good', async () => {
+    const registry = Registry.fromSharedAccessSignature(token(service.host, service.policies.registryRead.secondaryKey, { policy: 'registryRead' }));
+    assert.equal((await registry.get(target.deviceId)).responseBody.deviceId, target.deviceId);
+  });
 
   test('over a device alone does not open the registry', async () => {
     const narrow = token(`${service.host}/devices/${target.deviceId}`, target.key);
