@@ -1,0 +1,151 @@
+package backend
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/iolite-emulator/iolite/door"
+)
+
+const (
+	apiVersion = "2021-04-12"
+	// restTimeout bounds one request.
+	restTimeout = 30 * time.Second
+	// maxAnswer bounds the body of an answer: 1000 devices of some hundred bytes each fit easily.
+	maxAnswer = 16 << 20
+)
+
+// Device is an identity as the registry tells it.
+type Device struct {
+	DeviceID        string `json:"deviceId"`
+	GenerationID    string `json:"generationId,omitempty"`
+	ETag            string `json:"etag,omitempty"`
+	ConnectionState string `json:"connectionState,omitempty"`
+	Status          string `json:"status,omitempty"`
+	Queued          int    `json:"cloudToDeviceMessageCount,omitempty"`
+	Authentication  struct {
+		Type         string `json:"type,omitempty"`
+		SymmetricKey struct {
+			PrimaryKey   string `json:"primaryKey,omitempty"`
+			SecondaryKey string `json:"secondaryKey,omitempty"`
+		} `json:"symmetricKey"`
+	} `json:"authentication"`
+}
+
+// Devices lists up to 1000 devices.
+func (b *Backend) Devices(ctx context.Context) ([]Device, error) {
+	var list []Device
+	_, err := b.call(ctx, http.MethodGet, "/devices", nil, &list)
+	return list, err
+}
+
+// Device returns one device, and the JSON that the hub sent.
+func (b *Backend) Device(ctx context.Context, id string) (d Device, raw []byte, err error) {
+	raw, err = b.call(ctx, http.MethodGet, devicePath(id), nil, &d)
+	return d, raw, err
+}
+
+// CreateDevice registers a SAS device; empty keys are made by the hub.
+func (b *Backend) CreateDevice(ctx context.Context, id, primaryKey, secondaryKey string) (d Device, err error) {
+	want := Device{DeviceID: id, Status: "enabled"}
+	want.Authentication.Type = "sas"
+	want.Authentication.SymmetricKey.PrimaryKey, want.Authentication.SymmetricKey.SecondaryKey = primaryKey, secondaryKey
+	_, err = b.call(ctx, http.MethodPut, devicePath(id), want, &d)
+	return d, err
+}
+
+// DeleteDevice removes a device whatever its etag.
+func (b *Backend) DeleteDevice(ctx context.Context, id string) error {
+	_, err := b.call(ctx, http.MethodDelete, devicePath(id), nil, nil)
+	return err
+}
+
+// ConnectionString returns what a client of the device needs; empty for a device without a key.
+func (b *Backend) ConnectionString(d Device) string {
+	if d.Authentication.SymmetricKey.PrimaryKey == "" {
+		return ""
+	}
+	return "HostName=" + b.info.Hostname + ";DeviceId=" + d.DeviceID + ";SharedAccessKey=" + d.Authentication.SymmetricKey.PrimaryKey
+}
+
+func devicePath(id string) string { return "/devices/" + url.PathEscape(id) }
+
+// call does one REST request and decodes the answer into out unless that is nil.
+func (b *Backend) call(ctx context.Context, method, path string, in, out any) ([]byte, error) {
+	address, err := b.Address(door.HTTPS)
+	if err != nil {
+		return nil, err
+	}
+	token, err := b.Token()
+	if err != nil {
+		return nil, err
+	}
+	var body bytes.Buffer
+	if in != nil {
+		if err := json.NewEncoder(&body).Encode(in); err != nil {
+			return nil, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, restTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, "https://"+address+path+"?api-version="+apiVersion, &body)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", token)
+	request.Header.Set("Content-Type", "application/json; charset=utf-8")
+	if method == http.MethodDelete {
+		request.Header.Set("If-Match", "*")
+	}
+	return b.do(request, out)
+}
+
+// Do sends a request to the HTTPS door and returns its body; an answer of 400 and above is an error.
+func (b *Backend) do(request *http.Request, out any) ([]byte, error) {
+	transport := &http.Transport{TLSClientConfig: b.TLS(), DisableKeepAlives: true}
+	response, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode >= http.StatusBadRequest {
+		return nil, fmt.Errorf("%s %s: %s: %s", request.Method, request.URL.Path, response.Status, trimmed(text))
+	}
+	if out == nil {
+		return text, nil
+	}
+	return text, json.Unmarshal(text, out)
+}
+
+// PostTelemetry sends one message as a device does over HTTPS.
+func (b *Backend) PostTelemetry(ctx context.Context, d Device, body []byte, properties map[string]string) error {
+	address, err := b.Address(door.HTTPS)
+	if err != nil {
+		return err
+	}
+	token, err := b.DeviceToken(d.DeviceID, d.Authentication.SymmetricKey.PrimaryKey)
+	if err != nil {
+		return err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost,
+		"https://"+address+devicePath(d.DeviceID)+"/messages/events?api-version="+apiVersion, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Authorization", token)
+	for name, value := range properties {
+		request.Header["iothub-app-"+name] = []string{value}
+	}
+	_, err = b.do(request, nil)
+	return err
+}
