@@ -13,6 +13,7 @@ type Message struct {
 
 	Sequence      int64 // set by the engine, unique in the queue, grows
 	Enqueued      time.Time
+	Deadline      time.Time // when the queue gives it up: Expiry, or the time-to-live counted from Enqueued; zero when never
 	DeliveryCount int // deliveries so far, counted by Lock
 	LockToken     string
 	LockedUntil   time.Time // zero when not locked
@@ -33,7 +34,8 @@ type Queues interface {
 	Release(ctx context.Context, key Key, token string, uncount bool) (Message, error)
 	// RemoveSequence takes out a message that is not locked (delivery count exceeded); ErrNotFound.
 	RemoveSequence(ctx context.Context, key Key, sequence int64) (Message, error)
-	// Expire unlocks messages whose lock ended at or before now and removes unlocked ones whose Expiry is at or before now.
+	// Expire unlocks messages whose lock ended at or before now and removes unlocked ones whose
+	// Deadline is at or before now. The unlocked still show the lock they had. next is when there is something to do again, zero when never.
 	Expire(ctx context.Context, key Key, now time.Time) (unlocked, expired []Message, next time.Time, err error)
 	// Purge empties a queue, locked messages included.
 	Purge(ctx context.Context, key Key) ([]Message, error)

@@ -1,0 +1,237 @@
+package store
+
+import (
+	"encoding/binary"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// The private encoding of an event in a segment, little-endian:
+//
+//	int64   enqueued time, nanoseconds since the Unix epoch
+//	uint32  flags: one bit for each field that is present
+//	3 x word    authentication method, source, model id
+//	fields      uvarint length and bytes, in the order of the bits
+//	int64       expiry, milliseconds since the Unix epoch; if flagged
+//	properties  uvarint count, then for each uvarint name length, name, uvarint value length*2+null, value; if flagged
+//	body        the rest
+//
+// A word is one byte that stands for a text in the log's glossary, or inlineWord followed by a field.
+const (
+	eventHeader  = 12
+	textFields   = 19 // the first bits, in the order of texts
+	flagExpiry   = 1 << 19
+	flagProps    = 1 << 20
+	flagKeyIsID  = 1 << 21 // the partition key is the device id and is not repeated
+	noWord       = 0
+	inlineWord   = 255
+	maxGlossary  = 250
+	maxGlossText = 512 // longer texts are not worth keeping forever
+)
+
+// texts lists the text fields in the order of their flag bits.
+func texts(e *Event) [textFields]*string {
+	return [textFields]*string{
+		&e.MessageID, &e.CorrelationID, &e.UserID, &e.To, &e.ContentType, &e.ContentEncoding, &e.CreationTime, &e.MessageSchema,
+		&e.Operation, &e.Ack, &e.OutputName, &e.InterfaceID, &e.Subject, &e.DiagnosticID, &e.DiagnosticCtx, &e.DeviceID,
+		&e.ModuleID, &e.GenerationID, &e.PartitionKey,
+	}
+}
+
+const partitionKeyBit = textFields - 1
+
+// words lists the fields that are the same in very many events.
+func words(e *Event) [3]*string { return [3]*string{&e.AuthMethod, &e.Source, &e.ModelID} }
+
+// eventFlags says which fields are present.
+func eventFlags(e *Event) uint32 {
+	var flags uint32
+	for i, s := range texts(e) {
+		if *s != "" {
+			flags |= 1 << i
+		}
+	}
+	if e.PartitionKey != "" && e.PartitionKey == e.DeviceID {
+		flags = flags&^(1<<partitionKeyBit) | flagKeyIsID
+	}
+	if !e.Expiry.IsZero() {
+		flags |= flagExpiry
+	}
+	if len(e.Properties) > 0 {
+		flags |= flagProps
+	}
+	return flags
+}
+
+// appendEvent appends the encoding of e to buf.
+func appendEvent(buf []byte, e *Event, g *glossary) []byte {
+	flags := eventFlags(e)
+	buf = binary.LittleEndian.AppendUint64(buf, uint64(e.Enqueued.UnixNano()))
+	buf = binary.LittleEndian.AppendUint32(buf, flags)
+	for _, w := range words(e) {
+		buf = g.append(buf, *w)
+	}
+	for i, s := range texts(e) {
+		if flags&(1<<i) != 0 {
+			buf = appendText(buf, *s)
+		}
+	}
+	if flags&flagExpiry != 0 {
+		buf = binary.LittleEndian.AppendUint64(buf, uint64(e.Expiry.UnixMilli()))
+	}
+	if flags&flagProps != 0 {
+		buf = appendProperties(buf, e.Properties)
+	}
+	return append(buf, e.Body...)
+}
+
+func appendProperties(buf []byte, properties []Property) []byte {
+	buf = binary.AppendUvarint(buf, uint64(len(properties)))
+	for i := range properties {
+		p := &properties[i]
+		buf = appendText(buf, p.Name)
+		length := uint64(2 * len(p.Value))
+		if p.Null {
+			length++
+		}
+		buf = append(binary.AppendUvarint(buf, length), p.Value...)
+	}
+	return buf
+}
+
+// decodeEvent reads one encoded event into e, whose texts and body then point into data: data must never change. Properties are
+// appended to props, which is returned.
+func decodeEvent(data []byte, e *Event, props []Property, g *glossary) []Property {
+	r := eventReader{data: data}
+	e.Enqueued = time.Unix(0, int64(r.uint64())).UTC()
+	flags := r.uint32()
+	for _, w := range words(e) {
+		*w = r.word(g)
+	}
+	for i, s := range texts(e) {
+		if flags&(1<<i) != 0 {
+			*s = r.text(r.uvarint())
+		}
+	}
+	if flags&flagKeyIsID != 0 {
+		e.PartitionKey = e.DeviceID
+	}
+	if flags&flagExpiry != 0 {
+		e.Expiry = time.UnixMilli(int64(r.uint64())).UTC()
+	}
+	if flags&flagProps != 0 {
+		first := len(props)
+		for range r.uvarint() {
+			p := Property{Name: r.text(r.uvarint())}
+			length := r.uvarint()
+			p.Null, p.Value = length&1 != 0, r.text(length/2)
+			props = append(props, p)
+		}
+		e.Properties = props[first:len(props):len(props)]
+	}
+	e.Body = r.data[:len(r.data):len(r.data)]
+	return props
+}
+
+// eventReader walks over one encoded event. The bytes are our own, so it checks nothing beyond Go's bounds.
+type eventReader struct{ data []byte }
+
+func (r *eventReader) uint64() uint64 {
+	v := binary.LittleEndian.Uint64(r.data)
+	r.data = r.data[8:]
+	return v
+}
+
+func (r *eventReader) uint32() uint32 {
+	v := binary.LittleEndian.Uint32(r.data)
+	r.data = r.data[4:]
+	return v
+}
+
+func (r *eventReader) uvarint() int {
+	v, n := binary.Uvarint(r.data)
+	r.data = r.data[n:]
+	return int(v)
+}
+
+// text returns the next n bytes without copying them: segments are written once and never changed.
+func (r *eventReader) text(n int) string {
+	if n == 0 {
+		return ""
+	}
+	s := unsafe.String(&r.data[:n][0], n)
+	r.data = r.data[n:]
+	return s
+}
+
+func (r *eventReader) word(g *glossary) string {
+	code := r.data[0]
+	r.data = r.data[1:]
+	switch code {
+	case noWord:
+		return ""
+	case inlineWord:
+		return r.text(r.uvarint())
+	}
+	return g.load().texts[code]
+}
+
+func appendText(buf []byte, s string) []byte {
+	return append(binary.AppendUvarint(buf, uint64(len(s))), s...)
+}
+
+// glossary gives the texts that most events repeat a number of one byte. It only grows, to a limit; reading it takes no lock.
+type glossary struct {
+	mu      sync.Mutex
+	current atomic.Pointer[glossaryPage]
+}
+
+// glossaryPage is one state of a glossary; it never changes.
+type glossaryPage struct {
+	codes map[string]byte
+	texts []string // by code; codes begin at 1
+}
+
+func (g *glossary) load() *glossaryPage { return g.current.Load() }
+
+// append writes the number of text, or text itself when it has none.
+func (g *glossary) append(buf []byte, text string) []byte {
+	if text == "" {
+		return append(buf, noWord)
+	}
+	page := g.load()
+	code, known := page.codes[text]
+	if !known && len(page.texts) <= maxGlossary && len(text) <= maxGlossText {
+		code, known = g.add(text)
+	}
+	if known {
+		return append(buf, code)
+	}
+	return appendText(append(buf, inlineWord), text)
+}
+
+// add numbers text unless somebody was faster or the glossary is full.
+func (g *glossary) add(text string) (code byte, known bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	old := g.load()
+	if code, known = old.codes[text]; known || len(old.texts) > maxGlossary {
+		return code, known
+	}
+	text = strings.Clone(text) // the sender may reuse its memory
+	page := &glossaryPage{codes: maps.Clone(old.codes), texts: append(slices.Clone(old.texts), text)}
+	page.codes[text] = byte(len(old.texts))
+	g.current.Store(page)
+	return page.codes[text], true
+}
+
+func newGlossary() *glossary {
+	g := &glossary{}
+	g.current.Store(&glossaryPage{codes: map[string]byte{}, texts: []string{""}})
+	return g
+}

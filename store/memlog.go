@@ -1,0 +1,328 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Sizes of segments in bytes: the first of a partition is small so that an idle hub is, each next one is twice as big.
+const (
+	minSegment = 8 << 10
+	maxSegment = 1 << 20
+)
+
+// memLog is the event log: partitions that share nothing but the glossary.
+type memLog struct {
+	partitions []*memPartition
+	glossary   *glossary
+}
+
+// memPartition is a queue of segments. mu guards everything above watchers.
+type memPartition struct {
+	mu           sync.Mutex
+	segments     []*segment
+	next         int64 // sequence number of the next event
+	written      int64 // bytes ever written: the offset of the next event
+	allocated    int64 // bytes of the segments kept
+	lastEnqueued time.Time
+
+	limit    int64 // of allocated
+	watchers atomic.Pointer[[]*watcher]
+	evicted  atomic.Int64
+	_        [64]byte // keeps the next partition's lock off this cache line
+}
+
+// segment holds encoded events one after the other. Bytes below len(buf) never change and buf never moves, so readers use
+// them without a lock once they have copied the two slice headers under the partition's.
+type segment struct {
+	first  int64    // sequence number of the first event
+	offset int64    // of the first event
+	buf    []byte   // grows within its capacity
+	starts []uint32 // where each event begins in buf
+}
+
+type watcher struct{ wake func() }
+
+func newMemLog(partitions int, bytes int64) *memLog {
+	l := &memLog{partitions: make([]*memPartition, partitions), glossary: newGlossary()}
+	for i := range l.partitions {
+		l.partitions[i] = &memPartition{limit: max(bytes/int64(partitions), minSegment)}
+	}
+	return l
+}
+
+func (l *memLog) reset() {
+	for _, p := range l.partitions {
+		p.mu.Lock()
+		p.segments, p.next, p.written, p.allocated, p.lastEnqueued = nil, 0, 0, 0, time.Time{}
+		p.evicted.Store(0)
+		p.mu.Unlock()
+	}
+}
+
+// Partitions implements EventLog.
+func (l *memLog) Partitions() int { return len(l.partitions) }
+
+func (l *memLog) partition(i int) (*memPartition, error) {
+	if i < 0 || i >= len(l.partitions) {
+		return nil, fmt.Errorf("%w: partition %d", ErrNotFound, i)
+	}
+	return l.partitions[i], nil
+}
+
+// Append implements EventLog. Enqueued never goes back within a partition: an event that is older than the one before it gets that
+// one's time.
+func (l *memLog) Append(_ context.Context, partition int, events ...Event) (int64, error) {
+	p, err := l.partition(partition)
+	if err != nil {
+		return 0, err
+	}
+	d := l.encode(events)
+	p.mu.Lock()
+	first := p.next
+	start := 0
+	for i, end := range d.ends {
+		p.append(d.buf[start:end], events[i].Enqueued)
+		start = end
+	}
+	p.mu.Unlock()
+	d.release()
+	if w := p.watchers.Load(); w != nil {
+		for _, one := range *w {
+			one.wake()
+		}
+	}
+	return first, nil
+}
+
+// draft holds encoded events on their way into a segment, so that the partition is locked for no longer than copying takes.
+type draft struct {
+	buf  []byte
+	ends []int // of each event in buf
+}
+
+var drafts = sync.Pool{New: func() any { return new(draft) }}
+
+// encode returns the events as a draft; release gives it back.
+func (l *memLog) encode(events []Event) *draft {
+	d := drafts.Get().(*draft)
+	for i := range events {
+		d.buf = appendEvent(d.buf, &events[i], l.glossary)
+		d.ends = append(d.ends, len(d.buf))
+	}
+	return d
+}
+
+func (d *draft) release() {
+	if cap(d.buf) > maxSegment {
+		return
+	}
+	d.buf, d.ends = d.buf[:0], d.ends[:0]
+	drafts.Put(d)
+}
+
+// append stores one encoded event; the caller holds mu.
+func (p *memPartition) append(data []byte, enqueued time.Time) {
+	s := p.room(len(data))
+	start := len(s.buf)
+	s.starts = append(s.starts, uint32(start))
+	s.buf = append(s.buf, data...)
+	if enqueued.Before(p.lastEnqueued) {
+		enqueued = p.lastEnqueued
+		binary.LittleEndian.PutUint64(s.buf[start:], uint64(enqueued.UnixNano()))
+	}
+	p.lastEnqueued = enqueued
+	p.next++
+	p.written += int64(len(data))
+}
+
+// room returns the segment that takes the next size bytes, a new one if need be; the oldest go for it.
+func (p *memPartition) room(size int) *segment {
+	capacity := minSegment
+	if n := len(p.segments); n > 0 {
+		last := p.segments[n-1]
+		if cap(last.buf)-len(last.buf) >= size {
+			return last
+		}
+		capacity = 2 * cap(last.buf)
+	}
+	// No bigger than an eighth of the limit, so that dropping the oldest drops no more than that.
+	capacity = max(min(capacity, maxSegment, int(p.limit/8)), size)
+	p.evictFor(int64(capacity))
+	s := &segment{first: p.next, offset: p.written, buf: make([]byte, 0, capacity)}
+	p.segments = append(p.segments, s)
+	p.allocated += int64(capacity)
+	return s
+}
+
+func (p *memPartition) evictFor(bytes int64) {
+	for len(p.segments) > 0 && p.allocated+bytes > p.limit {
+		old := p.segments[0]
+		p.segments[0] = nil
+		p.segments = p.segments[1:]
+		p.allocated -= int64(cap(old.buf))
+		p.evicted.Add(int64(len(old.starts)))
+	}
+}
+
+// Read implements EventLog. The events' texts and bodies point into the log's memory, which never changes: callers must not
+// change them either, and keep the segment they came from alive for as long as they keep them.
+func (l *memLog) Read(_ context.Context, partition int, from int64, limit, maxBytes int) ([]Event, error) {
+	p, err := l.partition(partition)
+	if err != nil {
+		return nil, err
+	}
+	var events []Event
+	var props []Property
+	for len(events) < limit {
+		s, ok := p.segmentAt(from)
+		if !ok {
+			break
+		}
+		from = max(from, s.first)
+		at := int(from - s.first)
+		n := s.count(at, limit-len(events), &maxBytes, len(events) == 0)
+		if n == 0 {
+			break
+		}
+		events = slices.Grow(events, n)
+		for range n {
+			events = append(events, Event{Sequence: from, Offset: s.offset + int64(s.starts[at])})
+			props = decodeEvent(s.event(at), &events[len(events)-1], props, l.glossary)
+			at, from = at+1, from+1
+		}
+	}
+	return events, nil
+}
+
+// segmentAt returns a snapshot of the segment that holds the event from, or of the oldest when from is no longer kept; ok is
+// false when there is no such event yet.
+func (p *memPartition) segmentAt(from int64) (s segment, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if from >= p.next || len(p.segments) == 0 {
+		return segment{}, false
+	}
+	i := sort.Search(len(p.segments), func(i int) bool { return p.segments[i].first > from })
+	return *p.segments[max(i-1, 0)], true
+}
+
+// event returns the bytes of the event at index at.
+func (s *segment) event(at int) []byte {
+	end := len(s.buf)
+	if at+1 < len(s.starts) {
+		end = int(s.starts[at+1])
+	}
+	return s.buf[s.starts[at]:end:end]
+}
+
+// count returns how many events from index at on fit limit and the bytes left, which it reduces; the very first always fits.
+func (s *segment) count(at, limit int, left *int, first bool) int {
+	n := 0
+	for ; n < limit && at+n < len(s.starts); n++ {
+		size := len(s.event(at + n))
+		if size > *left && !(first && n == 0) {
+			break
+		}
+		*left -= size
+	}
+	return n
+}
+
+func (s *segment) enqueued(at int) time.Time {
+	return time.Unix(0, int64(binary.LittleEndian.Uint64(s.buf[s.starts[at]:]))).UTC()
+}
+
+// SeekTime implements EventLog.
+func (l *memLog) SeekTime(_ context.Context, partition int, t time.Time) (int64, error) {
+	return l.seek(partition, func(s *segment, at int) bool { return !s.enqueued(at).Before(t) })
+}
+
+// SeekOffset implements EventLog.
+func (l *memLog) SeekOffset(_ context.Context, partition int, offset int64) (int64, error) {
+	return l.seek(partition, func(s *segment, at int) bool { return s.offset+int64(s.starts[at]) >= offset })
+}
+
+// seek returns the first kept event for which reached holds; it holds for all that follow.
+func (l *memLog) seek(partition int, reached func(s *segment, at int) bool) (int64, error) {
+	p, err := l.partition(partition)
+	if err != nil {
+		return 0, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := sort.Search(len(p.segments), func(i int) bool { return reached(p.segments[i], len(p.segments[i].starts)-1) })
+	if i == len(p.segments) {
+		return p.next, nil
+	}
+	s := p.segments[i]
+	return s.first + int64(sort.Search(len(s.starts), func(at int) bool { return reached(s, at) })), nil
+}
+
+// Info implements EventLog. An empty partition has LastOffset -1.
+func (l *memLog) Info(_ context.Context, partition int) (PartitionInfo, error) {
+	p, err := l.partition(partition)
+	if err != nil {
+		return PartitionInfo{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.segments) == 0 {
+		return PartitionInfo{FirstSequence: p.next, LastSequence: p.next - 1, LastOffset: -1}, nil
+	}
+	last := p.segments[len(p.segments)-1]
+	return PartitionInfo{
+		FirstSequence: p.segments[0].first,
+		LastSequence:  p.next - 1,
+		LastOffset:    last.offset + int64(last.starts[len(last.starts)-1]),
+		LastEnqueued:  p.lastEnqueued,
+	}, nil
+}
+
+// Watch implements EventLog. A wake that was under way when the watch was cancelled may still happen.
+func (l *memLog) Watch(partition int, wake func()) (cancel func()) {
+	p, err := l.partition(partition)
+	if err != nil {
+		return func() {}
+	}
+	w := &watcher{wake: wake}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.setWatchers(append(p.watcherList(), w))
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.setWatchers(slices.DeleteFunc(p.watcherList(), func(o *watcher) bool { return o == w }))
+	}
+}
+
+// watcherList returns a copy of the watchers; setWatchers replaces them. The caller holds mu.
+func (p *memPartition) watcherList() []*watcher {
+	if w := p.watchers.Load(); w != nil {
+		return slices.Clone(*w)
+	}
+	return nil
+}
+
+func (p *memPartition) setWatchers(w []*watcher) {
+	if len(w) == 0 {
+		p.watchers.Store(nil)
+		return
+	}
+	p.watchers.Store(&w)
+}
+
+// Evicted implements EventLog.
+func (l *memLog) Evicted() int64 {
+	var n int64
+	for _, p := range l.partitions {
+		n += p.evicted.Load()
+	}
+	return n
+}

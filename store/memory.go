@@ -1,0 +1,63 @@
+package store
+
+import "context"
+
+// MemoryOptions configure the in-memory engine; zero values mean the defaults in brackets.
+type MemoryOptions struct {
+	Partitions int   // of the event log, 1..256 [4]
+	EventBytes int64 // memory for events, all partitions together; the oldest go first [256 MiB]
+}
+
+// Defaults of MemoryOptions. Four partitions are what a new IoT hub has.
+const (
+	defaultPartitions = 4
+	maxPartitions     = 256
+	defaultEventBytes = 256 << 20
+)
+
+// Memory is an Engine that lives as long as its process. Its parts lock for themselves and never call out while they hold
+// a lock, so that callers may hold locks of their own around any call.
+type Memory struct {
+	registry    memRegistry
+	devicebound *memQueues
+	feedback    *memQueues
+	events      *memLog
+}
+
+// NewMemory returns an empty engine.
+func NewMemory(o MemoryOptions) *Memory {
+	if o.Partitions <= 0 {
+		o.Partitions = defaultPartitions
+	}
+	if o.EventBytes <= 0 {
+		o.EventBytes = defaultEventBytes
+	}
+	m := &Memory{
+		devicebound: newMemQueues(),
+		feedback:    newMemQueues(),
+		events:      newMemLog(min(o.Partitions, maxPartitions), o.EventBytes),
+	}
+	m.registry.reset()
+	return m
+}
+
+// Registry implements Engine.
+func (m *Memory) Registry() Registry { return &m.registry }
+
+// Devicebound implements Engine.
+func (m *Memory) Devicebound() Queues { return m.devicebound }
+
+// Feedback implements Engine.
+func (m *Memory) Feedback() Queues { return m.feedback }
+
+// Events implements Engine.
+func (m *Memory) Events() EventLog { return m.events }
+
+// Reset implements Engine. What readers already hold stays valid.
+func (m *Memory) Reset(context.Context) error {
+	m.registry.reset()
+	m.devicebound.reset()
+	m.feedback.reset()
+	m.events.reset()
+	return nil
+}
