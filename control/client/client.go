@@ -1,0 +1,152 @@
+// Package client talks to the control API of a running hub.
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/iolite-emulator/iolite/control"
+)
+
+const (
+	timeout   = 30 * time.Second
+	maxAnswer = 64 << 20 // bytes
+)
+
+// Client is a client of one control API.
+type Client struct {
+	address string
+	http    http.Client
+}
+
+// New returns a client of the API at address, "host:port". An address that means every interface is dialled on loopback.
+func New(address string) *Client {
+	if host, port, err := net.SplitHostPort(address); err == nil {
+		switch ip := net.ParseIP(host); {
+		case host == "" || ip.Equal(net.IPv4zero):
+			address = net.JoinHostPort("127.0.0.1", port)
+		case ip.Equal(net.IPv6unspecified):
+			address = net.JoinHostPort("::1", port)
+		}
+	}
+	return &Client{address: address, http: http.Client{Timeout: timeout}}
+}
+
+// Ready returns nil when the hub is ready for clients.
+func (c *Client) Ready(ctx context.Context) error {
+	_, err := c.call(ctx, http.MethodGet, "/readyz", nil, nil)
+	return err
+}
+
+// Info describes the hub.
+func (c *Client) Info(ctx context.Context) (info control.Info, err error) {
+	_, err = c.call(ctx, http.MethodGet, "/iolite/v1/info", nil, &info)
+	return info, err
+}
+
+// Roots returns a pool with the hub's development CA.
+func (c *Client) Roots(ctx context.Context) (*x509.CertPool, error) {
+	text, err := c.call(ctx, http.MethodGet, "/iolite/v1/ca.pem", nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, errors.New("the hub's CA is not a PEM certificate")
+	}
+	return pool, nil
+}
+
+// Violations lists the HTTP poll violations.
+func (c *Client) Violations(ctx context.Context) (v control.Violations, err error) {
+	_, err = c.call(ctx, http.MethodGet, "/iolite/v1/violations", nil, &v)
+	return v, err
+}
+
+// ClearViolations forgets them.
+func (c *Client) ClearViolations(ctx context.Context) error {
+	_, err := c.call(ctx, http.MethodDelete, "/iolite/v1/violations", nil, nil)
+	return err
+}
+
+// Clock returns the hub's time.
+func (c *Client) Clock(ctx context.Context) (s control.ClockState, err error) {
+	_, err = c.call(ctx, http.MethodGet, "/iolite/v1/clock", nil, &s)
+	return s, err
+}
+
+// Advance moves the hub's clock and returns when every expiry on the way has been dealt with.
+func (c *Client) Advance(ctx context.Context, d time.Duration) (s control.ClockState, err error) {
+	_, err = c.call(ctx, http.MethodPost, "/iolite/v1/clock", control.ClockChange{Advance: d.String()}, &s)
+	return s, err
+}
+
+// Reset empties the hub and loads its seeds again.
+func (c *Client) Reset(ctx context.Context) error {
+	_, err := c.call(ctx, http.MethodPost, "/iolite/v1/reset", nil, nil)
+	return err
+}
+
+// Connections lists the connected devices and modules.
+func (c *Client) Connections(ctx context.Context) ([]control.Connection, error) {
+	var list control.Connections
+	_, err := c.call(ctx, http.MethodGet, "/iolite/v1/connections", nil, &list)
+	return list.Connections, err
+}
+
+// Disconnect cuts the connections of a device and returns how many sessions ended.
+func (c *Client) Disconnect(ctx context.Context, deviceID string) (int, error) {
+	var d control.Disconnected
+	_, err := c.call(ctx, http.MethodDelete, "/iolite/v1/connections/"+url.PathEscape(deviceID), nil, &d)
+	return d.Disconnected, err
+}
+
+// call does one request; an answer that is no success is an error with the hub's own words.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) ([]byte, error) {
+	var body bytes.Buffer
+	if in != nil {
+		if err := json.NewEncoder(&body).Encode(in); err != nil {
+			return nil, err
+		}
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+c.address+path, &body)
+	if err != nil {
+		return nil, err
+	}
+	if in != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("no hub answers at %s: %w", c.address, err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode/100 != 2 {
+		return nil, problem(request, response, text)
+	}
+	if out == nil {
+		return text, nil
+	}
+	return text, json.Unmarshal(text, out)
+}
+
+func problem(request *http.Request, response *http.Response, text []byte) error {
+	var p control.Problem
+	if json.Unmarshal(text, &p) == nil && p.Error != "" {
+		return fmt.Errorf("%s %s: %s: %s", request.Method, request.URL.Path, response.Status, p.Error)
+	}
+	return fmt.Errorf("%s %s: %s", request.Method, request.URL.Path, response.Status)
+}
