@@ -16,8 +16,8 @@ type Info struct {
 	Policies                  []PolicyInfo       `json:"policies"`
 	Devices                   []DeviceConnection `json:"devices"` // those created at start, by --device and the seed
 
-	CA     string `json:"ca"`     // path of the CA's PEM file; empty when it is in memory only
-	Auth   string `json:"auth"`   // strict or off
+	CA     string `json:"ca"`   // path of the CA's PEM file; empty when it is in memory only
+	Auth   string `json:"auth"` // strict or off
 	Poll   string `json:"httpPoll"`
 	PollIn string `json:"httpPollInterval"` // Go duration, for instance "25m0s"
 }

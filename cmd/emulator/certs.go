@@ -31,8 +31,8 @@ func (f caFlags) open(stderr io.Writer) (*certs.Authority, error) {
 
 type certsExportCmd struct {
 	caFlags
-	Format string `default:"pem" enum:"pem,der,p12,bundle" help:"pem, der, p12 (Java trust store, password changeit) or bundle (this system's roots and the CA)."`
-	Out    string `short:"o" default:"-" help:"File to write, - for standard output." placeholder:"FILE"`
+	Format string `env:"-" default:"pem" enum:"pem,der,p12,bundle" help:"pem, der, p12 (Java trust store, password changeit) or bundle (this system's roots and the CA)."`
+	Out    string `env:"-" short:"o" default:"-" help:"File to write, - for standard output." placeholder:"FILE"`
 }
 
 // Run writes the certificate.
@@ -53,7 +53,7 @@ func (c *certsExportCmd) Run(a *app) error {
 
 type certsEnvCmd struct {
 	caFlags
-	Shell string `enum:"sh,fish,powershell,cmd," default:"" help:"sh, fish, powershell or cmd; guessed when not given."`
+	Shell string `env:"-" enum:"sh,fish,powershell,cmd," default:"" help:"sh, fish, powershell or cmd; guessed when not given."`
 }
 
 // Run prints the lines.

@@ -41,12 +41,12 @@ type serveCmd struct {
 	Partitions       int           `default:"4" help:"Partitions of the event log, 1 to 32."`
 	Retain           int64         `default:"256" help:"Telemetry kept in memory, in MiB; the oldest goes first." placeholder:"MIB"`
 
-	Auth             string   `default:"strict" enum:"strict,off" help:"strict, or off to accept any credential."`
-	X509CA           []string `name:"x509-ca" type:"existingfile" help:"PEM file of a CA whose device certificates the hub accepts; repeatable." placeholder:"FILE"`
-	CertsDir         string   `default:"${certsDir}" help:"Where the development CA is kept." placeholder:"DIR"`
-	CAUnconstrained  bool     `name:"ca-unconstrained" help:"Make a CA without name constraints, for clients that cannot cope with them."`
-	LogFormat        string   `default:"text" enum:"text,json" help:"text or json."`
-	LogLevel         string   `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error."`
+	Auth            string   `default:"strict" enum:"strict,off" help:"strict, or off to accept any credential."`
+	X509CA          []string `name:"x509-ca" type:"existingfile" help:"PEM file of a CA whose device certificates the hub accepts; repeatable." placeholder:"FILE"`
+	CertsDir        string   `default:"${certsDir}" help:"Where the development CA is kept." placeholder:"DIR"`
+	CAUnconstrained bool     `name:"ca-unconstrained" help:"Make a CA without name constraints, for clients that cannot cope with them."`
+	LogFormat       string   `default:"text" enum:"text,json" help:"text or json."`
+	LogLevel        string   `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error."`
 }
 
 // port is a port number, 0 for any, or "off".

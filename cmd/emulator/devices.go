@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/iolite-emulator/iolite/hub"
+	"github.com/iolite-emulator/iolite/store"
+)
+
+type devicesCmd struct {
+	List             devicesListCmd   `cmd:"" help:"List devices."`
+	Create           devicesCreateCmd `cmd:"" help:"Create a device with keys derived from its id, and print its connection string."`
+	Show             devicesShowCmd   `cmd:"" help:"Print a device as the registry tells it, in JSON."`
+	Delete           devicesDeleteCmd `cmd:"" help:"Delete a device."`
+	ConnectionString devicesStringCmd `cmd:"" name:"connection-string" help:"Print a device's connection string."`
+}
+
+type devicesListCmd struct{ remoteFlags }
+
+// Run prints a table.
+func (c *devicesListCmd) Run(a *app) error {
+	b, err := c.backend(a.ctx)
+	if err != nil {
+		return err
+	}
+	list, err := b.Devices(a.ctx)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "DEVICE\tSTATUS\tCONNECTION\tAUTHENTICATION\tQUEUED")
+	for i := range list {
+		d := &list[i]
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\n", d.DeviceID, d.Status, d.ConnectionState, d.Authentication.Type, d.Queued)
+	}
+	return w.Flush()
+}
+
+type devicesCreateCmd struct {
+	remoteFlags
+	ID string `arg:"" name:"device" help:"Id of the device."`
+}
+
+// Run creates the device.
+func (c *devicesCreateCmd) Run(a *app) error {
+	b, err := c.backend(a.ctx)
+	if err != nil {
+		return err
+	}
+	primary, secondary := hub.DeriveKeys(store.Key{DeviceID: c.ID})
+	d, err := b.CreateDevice(a.ctx, c.ID, primary, secondary)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.stdout, b.ConnectionString(d))
+	return err
+}
+
+type devicesShowCmd struct {
+	remoteFlags
+	ID string `arg:"" name:"device" help:"Id of the device."`
+}
+
+// Run prints the device.
+func (c *devicesShowCmd) Run(a *app) error {
+	b, err := c.backend(a.ctx)
+	if err != nil {
+		return err
+	}
+	_, raw, err := b.Device(a.ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	if err := json.Indent(&text, raw, "", "  "); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.stdout, text.String())
+	return err
+}
+
+type devicesDeleteCmd struct {
+	remoteFlags
+	ID string `arg:"" name:"device" help:"Id of the device."`
+}
+
+// Run deletes the device.
+func (c *devicesDeleteCmd) Run(a *app) error {
+	b, err := c.backend(a.ctx)
+	if err != nil {
+		return err
+	}
+	return b.DeleteDevice(a.ctx, c.ID)
+}
+
+type devicesStringCmd struct {
+	remoteFlags
+	ID string `arg:"" name:"device" help:"Id of the device."`
+}
+
+// Run prints the connection string.
+func (c *devicesStringCmd) Run(a *app) error {
+	b, err := c.backend(a.ctx)
+	if err != nil {
+		return err
+	}
+	d, _, err := b.Device(a.ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	text := b.ConnectionString(d)
+	if text == "" {
+		return fmt.Errorf("device %s has no key: it proves itself with %s", c.ID, d.Authentication.Type)
+	}
+	_, err = fmt.Fprintln(a.stdout, text)
+	return err
+}
