@@ -51,12 +51,6 @@ class Reader:
         with self._arrived:
             return list(self._events)
 
-    def error(self):
-        """Waits for the error that ends this reader's receiving."""
-        with self._arrived:
-            assert self._arrived.wait_for(lambda: self._error, DEADLINE_SECONDS), "the reader met no error"
-            return self._error
-
     def _run(self):
         self._client.receive_batch(on_event_batch=self._add, on_error=self._fail, **self._receive)
 

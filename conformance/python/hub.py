@@ -79,17 +79,17 @@ class Hub:
     @property
     def owner(self):
         """The connection string of the policy iothubowner."""
-        return self._connection_string("HostName=", "SharedAccessKeyName=iothubowner;")
+        return self.info["connectionString"]
 
     @property
     def event_hub(self):
         """The connection string of the Event Hubs-compatible endpoint, over TLS."""
-        return self._connection_string("Endpoint=sb://", without="UseDevelopmentEmulator")
+        return self.info["eventHubsConnectionString"]
 
     @property
     def plain_event_hub(self):
         """The same for clients that know UseDevelopmentEmulator: plain TCP on 5672."""
-        return self._connection_string("Endpoint=sb://", "UseDevelopmentEmulator=true")
+        return self.info["emulatorConnectionString"]
 
     def device(self, device_id, key, module_id=None):
         module = f";ModuleId={module_id}" if module_id else ""
@@ -126,23 +126,6 @@ class Hub:
             request.add_header("Content-Type", "application/json")
         with urllib.request.urlopen(request, timeout=10) as response:
             return response.read()
-
-    def _connection_string(self, prefix, with_=None, without=None):
-        for text in _strings(self.info):
-            if text.startswith(prefix) and (not with_ or with_ in text) and not (without and without in text):
-                return text
-        raise AssertionError(f"/iolite/v1/info names no {prefix}...{with_ or ''}: {self.info}")
-
-
-def _strings(value):
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for nested in value.values():
-            yield from _strings(nested)
-    elif isinstance(value, list):
-        for nested in value:
-            yield from _strings(nested)
 
 
 def build(directory):

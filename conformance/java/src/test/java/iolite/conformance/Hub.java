@@ -1,0 +1,182 @@
+package iolite.conformance;
+
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import java.io.IOException;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+
+/** One running Iolite: the real command on one loopback address and the documented ports. */
+final class Hub implements AutoCloseable {
+    private static final Duration READY = Duration.ofSeconds(20);
+    private static final int LOG_TAIL_LINES = 80;
+    private static final HttpClient HTTP = HttpClient.newHttpClient();
+
+    final String address;
+    private final Path log;
+    private final Process process;
+    private final JsonObject info;
+
+    /** Returns once /readyz answers 200; a hub that ends or hangs before that is an error. */
+    static Hub start(Path binary, Path directory, String address, String... flags) throws Exception {
+        List<String> command = new ArrayList<>(List.of(
+                binary.toString(), "serve",
+                "--bind", address,
+                "--hostname", address,
+                "--control", address + ":8088",
+                "--certs-dir", directory.resolve("certs").toString(),
+                "--strict-ports"));
+        command.addAll(List.of(flags));
+        Path log = directory.resolve(address + ".log");
+        Process process = new ProcessBuilder(command)
+                .redirectInput(ProcessBuilder.Redirect.from(Path.of("/dev/null").toFile()))
+                .redirectErrorStream(true)
+                .redirectOutput(log.toFile())
+                .start();
+        try {
+            awaitReady(address, process);
+            return new Hub(address, log, process);
+        } catch (Exception e) {
+            process.destroyForcibly();
+            throw new IllegalStateException(e.getMessage() + "; its log:\n" + tail(log), e);
+        }
+    }
+
+    private Hub(String address, Path log, Process process) throws Exception {
+        this.address = address;
+        this.log = log;
+        this.process = process;
+        this.info = JsonParser.parseString(control("GET", "/iolite/v1/info", "")).getAsJsonObject();
+    }
+
+    /** The connection string of the policy iothubowner. */
+    String owner() {
+        return info.get("connectionString").getAsString();
+    }
+
+    /** The connection string of the Event Hubs-compatible endpoint, over TLS. */
+    String eventHub() {
+        return info.get("eventHubsConnectionString").getAsString();
+    }
+
+    /** The same for clients that know UseDevelopmentEmulator: plain TCP on 5672. */
+    String plainEventHub() {
+        return info.get("emulatorConnectionString").getAsString();
+    }
+
+    String device(String deviceId, String key) {
+        return "HostName=" + address + ";DeviceId=" + deviceId + ";SharedAccessKey=" + key;
+    }
+
+    String caPem() throws Exception {
+        return control("GET", "/iolite/v1/ca.pem", "");
+    }
+
+    Instant now() throws Exception {
+        String clock = control("GET", "/iolite/v1/clock", "");
+        return Instant.parse(JsonParser.parseString(clock).getAsJsonObject().get("now").getAsString());
+    }
+
+    /** Moves the hub's clock; everything that falls due on the way happens before this returns. */
+    void advance(String duration) throws Exception {
+        control("POST", "/iolite/v1/clock", "{\"advance\":\"" + duration + "\"}");
+    }
+
+    /** Cuts every connection of the device. */
+    void cut(String deviceId) throws Exception {
+        control("DELETE", "/iolite/v1/connections/" + deviceId, "");
+    }
+
+    /** How often the device polled sooner than it may. */
+    long violations(String deviceId) throws Exception {
+        JsonElement listed = JsonParser.parseString(control("GET", "/iolite/v1/violations", ""));
+        return count(listed, deviceId);
+    }
+
+    private static long count(JsonElement element, String deviceId) {
+        if (element.isJsonObject()) {
+            JsonObject object = element.getAsJsonObject();
+            if (object.has("deviceId")) {
+                return object.get("deviceId").getAsString().equals(deviceId) ? 1 : 0;
+            }
+            return object.entrySet().stream().mapToLong(entry -> count(entry.getValue(), deviceId)).sum();
+        }
+        long total = 0;
+        if (element.isJsonArray()) {
+            for (JsonElement nested : element.getAsJsonArray()) {
+                total += count(nested, deviceId);
+            }
+        }
+        return total;
+    }
+
+    String logTail() {
+        return tail(log);
+    }
+
+    @Override
+    public void close() throws Exception {
+        process.destroy();
+        if (!process.waitFor(10, TimeUnit.SECONDS)) {
+            process.destroyForcibly().waitFor();
+        }
+    }
+
+    private static void awaitReady(String address, Process process) throws Exception {
+        Instant deadline = Instant.now().plus(READY);
+        while (!ready(address)) {
+            if (!process.isAlive()) {
+                throw new IllegalStateException("the hub ended with " + process.exitValue());
+            }
+            if (Instant.now().isAfter(deadline)) {
+                throw new IllegalStateException("the hub was not ready after " + READY);
+            }
+            Thread.sleep(20);
+        }
+    }
+
+    private static boolean ready(String address) throws InterruptedException {
+        try {
+            return send(address, "GET", "/readyz", "").statusCode() == 200;
+        } catch (IOException e) {
+            return false;
+        }
+    }
+
+    private String control(String method, String path, String body) throws Exception {
+        HttpResponse<String> response = send(address, method, path, body);
+        if (response.statusCode() >= 300) {
+            throw new IOException(method + " " + path + ": " + response.statusCode() + " " + response.body());
+        }
+        return response.body();
+    }
+
+    private static HttpResponse<String> send(String address, String method, String path, String body)
+            throws IOException, InterruptedException {
+        HttpRequest request = HttpRequest.newBuilder(URI.create("http://" + address + ":8088" + path))
+                .timeout(Duration.ofSeconds(10))
+                .header("Content-Type", "application/json")
+                .method(method, HttpRequest.BodyPublishers.ofString(body))
+                .build();
+        return HTTP.send(request, HttpResponse.BodyHandlers.ofString());
+    }
+
+    private static String tail(Path log) {
+        try {
+            List<String> lines = Files.readAllLines(log);
+            return String.join("\n", lines.subList(Math.max(0, lines.size() - LOG_TAIL_LINES), lines.size()));
+        } catch (IOException e) {
+            return "(no log: " + e.getMessage() + ")";
+        }
+    }
+}

@@ -1,0 +1,170 @@
+package iolite.conformance;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.microsoft.azure.sdk.iot.device.DeviceClient;
+import com.microsoft.azure.sdk.iot.device.IotHubClientProtocol;
+import com.microsoft.azure.sdk.iot.device.MultiplexingClient;
+import com.microsoft.azure.sdk.iot.device.exceptions.MultiplexingClientRegistrationException;
+import com.microsoft.azure.sdk.iot.device.transport.IotHubConnectionStatus;
+import com.microsoft.azure.sdk.iot.device.transport.NoRetry;
+import com.microsoft.azure.sdk.iot.service.messaging.IotHubServiceClientProtocol;
+import com.microsoft.azure.sdk.iot.service.registry.DeviceConnectionState;
+import com.microsoft.azure.sdk.iot.service.registry.RegistryClient;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+
+/** Many devices on one AMQP connection, each with its own token, each failing alone. */
+class MultiplexingTest {
+    private static final int DEVICES = 24;
+    private static final String WRONG_KEY = "d3Jvbmcga2V5IHdyb25nIGtleSB3cm9uZyBrZXkhISE=";
+
+    private final Hub hub = Hubs.main();
+    private final RegistryClient registry = new RegistryClient(hub.owner());
+
+    @ParameterizedTest
+    @EnumSource(names = {"AMQPS", "AMQPS_WS"})
+    void everyDeviceSendsUnderItsOwnName(IotHubClientProtocol door) throws Exception {
+        try (Fleet fleet = new Fleet(door)) {
+            fleet.open();
+            fleet.sendFromEach("one", "two", "three");
+            for (TestDevice device : fleet.devices) {
+                assertEquals(List.of("one", "two", "three"), Events.bodies(Events.all(hub).of(device, 3)));
+            }
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"AMQPS", "AMQPS_WS"})
+    void aMessageReachesTheDeviceItIsFor(IotHubClientProtocol door) throws Exception {
+        try (Fleet fleet = new Fleet(door); Service service = new Service(hub, IotHubServiceClientProtocol.AMQPS)) {
+            List<Messages.Inbox> inboxes = fleet.clients.stream().map(Messages::listen).toList();
+            fleet.open();
+            for (TestDevice device : fleet.devices) {
+                assertTrue(service.sendAll(device, List.of("for " + device.id())).get(0).wasSentSuccessfully());
+            }
+            for (int n = 0; n < DEVICES; n++) {
+                assertEquals("for " + fleet.devices.get(n).id(), inboxes.get(n).nextBody());
+            }
+            assertTrue(inboxes.stream().allMatch(inbox -> inbox.arrived().isEmpty()));
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"AMQPS", "AMQPS_WS"})
+    void aWrongKeyAtOpeningFailsAlone(IotHubClientProtocol door) throws Exception {
+        try (Fleet fleet = new Fleet(door)) {
+            TestDevice stranger = TestDevice.on(hub);
+            fleet.multiplexing.registerDeviceClient(forged(stranger, door));
+            MultiplexingClientRegistrationException refusal =
+                    assertThrows(MultiplexingClientRegistrationException.class, fleet::open);
+            assertEquals(Set.of(stranger.id()), refusal.getRegistrationExceptions().keySet());
+            fleet.sendFromEach("sent all the same");
+            for (TestDevice device : fleet.devices) {
+                assertEquals(List.of("sent all the same"), Events.bodies(Events.all(hub).of(device, 1)));
+            }
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"AMQPS", "AMQPS_WS"})
+    void aWrongKeyOnAnOpenConnectionFailsAlone(IotHubClientProtocol door) throws Exception {
+        try (Fleet fleet = new Fleet(door)) {
+            fleet.open();
+            fleet.sendFromEach("before");
+            TestDevice stranger = TestDevice.on(hub);
+            MultiplexingClientRegistrationException refusal = assertThrows(MultiplexingClientRegistrationException.class,
+                    () -> fleet.multiplexing.registerDeviceClient(forged(stranger, door)));
+            assertEquals(Set.of(stranger.id()), refusal.getRegistrationExceptions().keySet());
+            fleet.sendFromEach("after");
+            for (TestDevice device : fleet.devices) {
+                assertEquals(List.of("before", "after"), Events.bodies(Events.all(hub).of(device, 2)));
+            }
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"AMQPS", "AMQPS_WS"})
+    void aDeletedDeviceLeavesAlone(IotHubClientProtocol door) throws Exception {
+        try (Fleet fleet = new Fleet(door)) {
+            CountDownLatch lost = new CountDownLatch(1);
+            DeviceClient leaving = fleet.clients.get(0);
+            leaving.setRetryPolicy(new NoRetry());
+            leaving.setConnectionStatusChangeCallback(change -> {
+                if (change.getNewStatus() != IotHubConnectionStatus.CONNECTED) {
+                    lost.countDown();
+                }
+            }, null);
+            fleet.open();
+            registry.removeDevice(fleet.devices.get(0).id());
+            assertTrue(lost.await(15, TimeUnit.SECONDS), "the deleted device stayed connected");
+            for (int n = 1; n < DEVICES; n++) {
+                Messages.send(fleet.clients.get(n), "still here");
+                assertEquals(List.of("still here"), Events.bodies(Events.all(hub).of(fleet.devices.get(n), 1)));
+            }
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"AMQPS", "AMQPS_WS"})
+    void devicesComeAndGoOnAnOpenConnection(IotHubClientProtocol door) throws Exception {
+        try (Fleet fleet = new Fleet(door)) {
+            fleet.open();
+            TestDevice leaving = fleet.devices.get(0);
+            fleet.multiplexing.unregisterDeviceClient(fleet.clients.get(0));
+            Await.until("disconnection", () -> registry.getDevice(leaving.id()).getConnectionState(),
+                    DeviceConnectionState.Disconnected::equals);
+
+            TestDevice joining = TestDevice.on(hub);
+            DeviceClient joined = joining.client(door);
+            fleet.multiplexing.registerDeviceClient(joined);
+            Messages.send(joined, "hello");
+            assertEquals("hello", Events.all(hub).only(joining).getBodyAsString());
+            Messages.send(fleet.clients.get(1), "unmoved");
+            assertEquals("unmoved", Events.all(hub).only(fleet.devices.get(1)).getBodyAsString());
+        }
+    }
+
+    private DeviceClient forged(TestDevice device, IotHubClientProtocol door) {
+        return new DeviceClient(hub.device(device.id(), WRONG_KEY), door);
+    }
+
+    /** Devices registered on one multiplexing client. */
+    private final class Fleet implements AutoCloseable {
+        final List<TestDevice> devices = new ArrayList<>();
+        final List<DeviceClient> clients = new ArrayList<>();
+        final MultiplexingClient multiplexing;
+
+        Fleet(IotHubClientProtocol door) throws Exception {
+            multiplexing = new MultiplexingClient(hub.address, door);
+            for (int n = 0; n < DEVICES; n++) {
+                TestDevice device = TestDevice.on(hub);
+                devices.add(device);
+                clients.add(device.client(door));
+            }
+            multiplexing.registerDeviceClients(clients);
+        }
+
+        void open() throws Exception {
+            multiplexing.open(false);
+        }
+
+        void sendFromEach(String... bodies) throws Exception {
+            for (DeviceClient client : clients) {
+                Messages.sendAll(client, List.of(bodies));
+            }
+        }
+
+        @Override
+        public void close() {
+            multiplexing.close();
+        }
+    }
+}

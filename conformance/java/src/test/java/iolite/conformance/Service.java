@@ -1,0 +1,80 @@
+package iolite.conformance;
+
+import com.microsoft.azure.sdk.iot.service.messaging.AcknowledgementType;
+import com.microsoft.azure.sdk.iot.service.messaging.FeedbackRecord;
+import com.microsoft.azure.sdk.iot.service.messaging.IotHubServiceClientProtocol;
+import com.microsoft.azure.sdk.iot.service.messaging.Message;
+import com.microsoft.azure.sdk.iot.service.messaging.MessageFeedbackProcessorClient;
+import com.microsoft.azure.sdk.iot.service.messaging.MessagingClient;
+import com.microsoft.azure.sdk.iot.service.messaging.SendResult;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Queue;
+import java.util.UUID;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.TimeUnit;
+
+/** A back end: it sends C2D messages and reads the feedback. */
+final class Service implements AutoCloseable {
+    private static final int SEND_MILLIS = 15_000;
+
+    private final MessagingClient messaging;
+    private final MessageFeedbackProcessorClient feedback;
+    private final Queue<FeedbackRecord> records = new ConcurrentLinkedQueue<>();
+
+    Service(Hub hub, IotHubServiceClientProtocol door) throws Exception {
+        messaging = new MessagingClient(hub.owner(), door);
+        messaging.open();
+        feedback = new MessageFeedbackProcessorClient(hub.owner(), door, batch -> {
+            records.addAll(batch.getRecords());
+            return AcknowledgementType.COMPLETE;
+        });
+        feedback.start();
+    }
+
+    void send(TestDevice device, Message message) throws Exception {
+        messaging.send(device.id(), message, SEND_MILLIS);
+    }
+
+    /** Sends and returns the id that feedback will name. */
+    String send(TestDevice device, String body) throws Exception {
+        Message message = message(body);
+        send(device, message);
+        return message.getMessageId();
+    }
+
+    /** Hands all bodies over at once, in order, and returns what became of each. */
+    List<SendResult> sendAll(TestDevice device, List<String> bodies) throws Exception {
+        List<CompletableFuture<SendResult>> sent = new ArrayList<>();
+        for (String body : bodies) {
+            CompletableFuture<SendResult> result = new CompletableFuture<>();
+            sent.add(result);
+            messaging.sendAsync(device.id(), message(body), result::complete, null);
+        }
+        List<SendResult> results = new ArrayList<>();
+        for (CompletableFuture<SendResult> result : sent) {
+            results.add(result.get(SEND_MILLIS, TimeUnit.MILLISECONDS));
+        }
+        return results;
+    }
+
+    /** Waits for the feedback on a message. */
+    FeedbackRecord feedback(String messageId) throws Exception {
+        return Await.until("feedback on " + messageId, () -> records.stream()
+                .filter(record -> record.getOriginalMessageId().equals(messageId))
+                .findFirst().orElse(null), record -> record != null);
+    }
+
+    static Message message(String body) {
+        Message message = new Message(body);
+        message.setMessageId(UUID.randomUUID().toString());
+        return message;
+    }
+
+    @Override
+    public void close() throws Exception {
+        messaging.close();
+        feedback.stop();
+    }
+}

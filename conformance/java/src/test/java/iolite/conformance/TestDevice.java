@@ -1,0 +1,51 @@
+package iolite.conformance;
+
+import com.microsoft.azure.sdk.iot.device.ClientOptions;
+import com.microsoft.azure.sdk.iot.device.DeviceClient;
+import com.microsoft.azure.sdk.iot.device.IotHubClientProtocol;
+import com.microsoft.azure.sdk.iot.service.auth.AuthenticationType;
+import com.microsoft.azure.sdk.iot.service.registry.Device;
+import com.microsoft.azure.sdk.iot.service.registry.DeviceStatus;
+import com.microsoft.azure.sdk.iot.service.registry.RegistryClient;
+import java.time.Duration;
+import java.util.UUID;
+
+/** A device of its own for each test, and the clients that act as it. */
+record TestDevice(Hub hub, String id, String key, String secondaryKey, String generationId) {
+    /** How often an HTTPS client asks for messages. The SDK's own default is every 10 ms. */
+    static final int POLL_MILLIS = 20;
+
+    static TestDevice on(Hub hub) throws Exception {
+        return on(hub, DeviceStatus.Enabled);
+    }
+
+    static TestDevice on(Hub hub, DeviceStatus status) throws Exception {
+        Device device = new Device("java-" + UUID.randomUUID(), AuthenticationType.SAS);
+        device.setStatus(status);
+        device = new RegistryClient(hub.owner()).addDevice(device);
+        return new TestDevice(hub, device.getDeviceId(), device.getPrimaryKey(), device.getSecondaryKey(),
+                device.getGenerationId());
+    }
+
+    String connectionString() {
+        return hub.device(id, key);
+    }
+
+    /** A client that is not open yet. Its tokens outlive every move of the hub's clock. */
+    DeviceClient client(IotHubClientProtocol door) {
+        return new DeviceClient(connectionString(), door, options().build());
+    }
+
+    static ClientOptions.ClientOptionsBuilder options() {
+        return ClientOptions.builder()
+                .sasTokenExpiryTime(Duration.ofDays(30).toSeconds())
+                .receiveInterval(POLL_MILLIS);
+    }
+
+    /** An open client. */
+    DeviceClient open(IotHubClientProtocol door) throws Exception {
+        DeviceClient client = client(door);
+        client.open(false);
+        return client;
+    }
+}
