@@ -97,27 +97,14 @@ final class Hub implements AutoCloseable {
         control("DELETE", "/iolite/v1/connections/" + deviceId, "");
     }
 
-    /** How often the device polled sooner than it may. */
-    long violations(String deviceId) throws Exception {
-        JsonElement listed = JsonParser.parseString(control("GET", "/iolite/v1/violations", ""));
-        return count(listed, deviceId);
-    }
-
-    private static long count(JsonElement element, String deviceId) {
-        if (element.isJsonObject()) {
-            JsonObject object = element.getAsJsonObject();
-            if (object.has("deviceId")) {
-                return object.get("deviceId").getAsString().equals(deviceId) ? 1 : 0;
-            }
-            return object.entrySet().stream().mapToLong(entry -> count(entry.getValue(), deviceId)).sum();
-        }
-        long total = 0;
-        if (element.isJsonArray()) {
-            for (JsonElement nested : element.getAsJsonArray()) {
-                total += count(nested, deviceId);
-            }
-        }
-        return total;
+    /** How many polls of the device came too soon and were refused. */
+    long refusedPolls(String deviceId) throws Exception {
+        JsonObject listed = JsonParser.parseString(control("GET", "/iolite/v1/violations", "")).getAsJsonObject();
+        return listed.getAsJsonArray("violations").asList().stream()
+                .map(JsonElement::getAsJsonObject)
+                .filter(violation -> violation.get("deviceId").getAsString().equals(deviceId))
+                .filter(violation -> violation.get("refused").getAsBoolean())
+                .count();
     }
 
     String logTail() {

@@ -24,7 +24,7 @@ class PollRuleTest {
         client.open(false);
         try {
             assertEquals("first", inbox.nextBody());
-            Await.until("violations", () -> hub.violations(device.id()), count -> count >= 3);
+            Await.until("violations", () -> hub.refusedPolls(device.id()), count -> count >= 3);
             assertTrue(inbox.arrived().isEmpty(), "a poll that came too soon was answered");
             hub.advance("25m");
             assertEquals("second", inbox.nextBody());
@@ -47,7 +47,7 @@ class PollRuleTest {
         } finally {
             client.close();
         }
-        assertEquals(0, hub.violations(device.id()));
+        assertEquals(0, hub.refusedPolls(device.id()));
         assertEquals(5, Events.all(hub).of(device, 5).size());
     }
 }
