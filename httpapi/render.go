@@ -1,0 +1,117 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/iolite-emulator/iolite/hub"
+)
+
+const jsonType = "application/json; charset=utf-8"
+
+// dateTime is how IoT Hub stamps its error replies.
+const dateTime = "2006-01-02T15:04:05.9999999Z"
+
+// begin sets the headers that every answer has. The map is written directly: net/http would send "Etag" and "X-Ms-Request-Id",
+// and lose the case of property names.
+func begin(w http.ResponseWriter) http.Header {
+	h := w.Header()
+	h["x-ms-request-id"] = []string{requestID()}
+	return h
+}
+
+// reply answers with a JSON value. It must be one that encoding/json can encode.
+func reply(w http.ResponseWriter, status int, value any) error {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	h := begin(w)
+	h["Content-Type"] = []string{jsonType}
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client is gone: nobody to tell
+	return nil
+}
+
+// noContent answers 204.
+func noContent(w http.ResponseWriter) error {
+	begin(w)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// setETag sends an etag quoted, as every IoT Hub resource has it.
+func setETag(w http.ResponseWriter, etag string) {
+	w.Header()["ETag"] = []string{`"` + etag + `"`}
+}
+
+// fail answers with err. Most operations come in the classic envelope, module conflicts in the flat one.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	e := s.hubError(r, err)
+	if e.Code == hub.CodeModuleAlreadyExists {
+		failWith(w, e, flat(s, e))
+		return
+	}
+	failWith(w, e, classic(e))
+}
+
+// hubError returns err as the hub error to render, and logs the cause of one that is not for the peer.
+func (s *Server) hubError(r *http.Request, err error) *hub.Error {
+	if own := (*refusal)(nil); errors.As(err, &own) {
+		return s.hub.NewError(own.code, own.detail)
+	}
+	e, created := hub.AsError(err)
+	if created {
+		s.log.Error("request failed", "method", r.Method, "path", r.URL.EscapedPath(), "trackingId", e.TrackingID, "error", e.Unwrap())
+	}
+	return e
+}
+
+func failWith(w http.ResponseWriter, e *hub.Error, body any) {
+	h := w.Header()
+	h["iothub-errorcode"] = []string{e.Name}
+	if e.Status == http.StatusTooManyRequests { // IoT Hub: a throttled client is hung up on
+		h["Connection"] = []string{"close"}
+	}
+	if e.RetryAfter > 0 {
+		h["Retry-After"] = []string{strconv.Itoa(e.RetryAfter)}
+	}
+	_ = reply(w, e.Status, body)
+}
+
+// classic is the envelope of most operations: the name in the text must agree with the header, or the C# SDK knows no code.
+func classic(e *hub.Error) any {
+	return struct {
+		Message          string
+		ExceptionMessage string
+	}{"ErrorCode:" + e.Name + ";" + e.Text, "Tracking ID:" + e.TrackingID}
+}
+
+// detail is the error object of the newer components.
+type detail struct {
+	ErrorCode  hub.Code `json:"errorCode"`
+	TrackingID string   `json:"trackingId"`
+	Message    string   `json:"message"`
+	Info       *struct {
+		Timeout string `json:"timeout,omitempty"`
+	} `json:"info,omitempty"`
+	TimestampUTC string `json:"timestampUtc"`
+}
+
+// flat is the envelope of module conflicts.
+func flat(s *Server, e *hub.Error) any {
+	return detail{ErrorCode: e.Code, TrackingID: e.TrackingID, Message: e.Text, TimestampUTC: s.hub.Now().Format(dateTime)}
+}
+
+// nested is the envelope of direct methods. The empty ExceptionMessage matters: the Java SDK appends it to the nested JSON and
+// then parses the whole.
+func nested(s *Server, e *hub.Error) any {
+	inner, _ := json.Marshal(flat(s, e)) // strings and a number always encode
+	return struct {
+		Message          string
+		ExceptionMessage string
+	}{string(inner), ""}
+}

@@ -1,0 +1,165 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/iolite-emulator/iolite/hub"
+	"github.com/iolite-emulator/iolite/store"
+)
+
+// Limits of what a request body may cost to read; what a message may hold is the hub's rule.
+const (
+	maxEvents = 256 << 10 // IoT Hub: a device-to-cloud message, or a batch of them, has at most 256 KiB
+	maxJSON   = 1 << 20   // a bulk request of 100 devices with long keys stays far below
+)
+
+type (
+	deviceHandler  func(w http.ResponseWriter, r *http.Request, d *hub.DeviceSession) error
+	serviceHandler func(w http.ResponseWriter, r *http.Request, s *hub.ServiceSession) error
+)
+
+// device proves who asks, opens a session for the device in the path that lasts for this request, and answers errors.
+func (s *Server) device(handle deviceHandler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		d, err := s.openDevice(r)
+		if err == nil {
+			defer d.Close()
+			err = handle(w, r, d)
+		}
+		if err != nil {
+			s.fail(w, r, err)
+		}
+	}
+}
+
+func (s *Server) openDevice(r *http.Request) (*hub.DeviceSession, error) {
+	if err := checkAPIVersion(r); err != nil {
+		return nil, err
+	}
+	key := store.Key{DeviceID: param(r, "device")}
+	p, err := s.hub.Authenticate(r.Context(), credential(r), key)
+	if err != nil {
+		return nil, err
+	}
+	return s.hub.OpenDevice(r.Context(), p, key, hub.DeviceOptions{Conn: wireOf(r).Conn, UserAgent: r.UserAgent(), Transient: true})
+}
+
+// service is what device is, for back ends.
+func (s *Server) service(handle serviceHandler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		session, err := s.openService(r)
+		if err == nil {
+			defer session.Close()
+			err = handle(w, r, session)
+		}
+		if err != nil {
+			s.fail(w, r, err)
+		}
+	}
+}
+
+func (s *Server) openService(r *http.Request) (*hub.ServiceSession, error) {
+	if err := checkAPIVersion(r); err != nil {
+		return nil, err
+	}
+	p, err := s.hub.Authenticate(r.Context(), credential(r), store.Key{})
+	if err != nil {
+		return nil, err
+	}
+	return s.hub.OpenService(r.Context(), p, wireOf(r).Conn)
+}
+
+// credential returns what the request shows: its Authorization header, and the client certificates of its connection.
+func credential(r *http.Request) hub.Credential {
+	c := hub.Credential{Token: r.Header.Get("Authorization")}
+	if t := wireOf(r).TLS(); t != nil {
+		c.Certificates = t.PeerCertificates
+	}
+	return c
+}
+
+// checkAPIVersion wants an api-version of the form that IoT Hub's have: 2021-04-12, or 2020-05-31-preview.
+func checkAPIVersion(r *http.Request) error {
+	v, ok := queryValue(r.URL.RawQuery, "api-version")
+	if !ok || !isAPIVersion(strings.TrimSuffix(v, "-preview")) {
+		return refuse(hub.CodeInvalidProtocolVersion, "the query needs an api-version such as 2021-04-12")
+	}
+	return nil
+}
+
+func isAPIVersion(v string) bool {
+	const form = "20nn-nn-nn"
+	if len(v) != len(form) {
+		return false
+	}
+	for i := range len(form) {
+		digit := '0' <= v[i] && v[i] <= '9'
+		if form[i] == 'n' && !digit || form[i] != 'n' && form[i] != v[i] {
+			return false
+		}
+	}
+	return true
+}
+
+var bodyPool = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// readBody reads a request body of at most limit bytes into a buffer to be given back with releaseBody.
+func readBody(r *http.Request, limit int64) (*bytes.Buffer, error) {
+	if r.ContentLength > limit {
+		return nil, tooLarge(limit)
+	}
+	b := bodyPool.Get().(*bytes.Buffer)
+	n, err := b.ReadFrom(io.LimitReader(r.Body, limit+1))
+	switch {
+	case err != nil:
+		releaseBody(b)
+		return nil, badBody(err)
+	case n > limit:
+		releaseBody(b)
+		return nil, tooLarge(limit)
+	}
+	return b, nil
+}
+
+// releaseBody gives a buffer back, unless it is so large that it had better go.
+func releaseBody(b *bytes.Buffer) {
+	if b.Cap() <= 64<<10 {
+		b.Reset()
+		bodyPool.Put(b)
+	}
+}
+
+// readJSON decodes a request body that is one JSON value.
+func readJSON(r *http.Request, value any) error {
+	b, err := readBody(r, maxJSON)
+	if err != nil {
+		return err
+	}
+	defer releaseBody(b)
+	if err := json.Unmarshal(b.Bytes(), value); err != nil {
+		return badJSON(err)
+	}
+	return nil
+}
+
+// hasType reports whether the request's Content-Type is want, whatever its parameters.
+func hasType(r *http.Request, want string) bool {
+	given, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(given), want)
+}
+
+// ifMatch returns the etag a request is conditional on, without quotes, "*" for any, and whether there is a condition.
+// IoT Hub takes "etag" with and without quotes; the C# SDK puts them round the star too.
+func ifMatch(r *http.Request) (etag string, ok bool) {
+	etag = strings.TrimSpace(r.Header.Get("If-Match"))
+	etag = strings.TrimPrefix(etag, "W/")
+	if n := len(etag); n >= 2 && etag[0] == '"' && etag[n-1] == '"' {
+		etag = etag[1 : n-1]
+	}
+	return etag, etag != ""
+}

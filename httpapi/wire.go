@@ -1,0 +1,236 @@
+package httpapi
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+
+	"github.com/iolite-emulator/iolite/door"
+)
+
+// wireKey is the context key under which a request finds its connection.
+type wireKey struct{}
+
+func wireOf(r *http.Request) *wire { return r.Context().Value(wireKey{}).(*wire) }
+
+// once is the net.Listener that gives net/http a single connection and ends when that is closed or upgraded.
+type once struct {
+	conn  *wire
+	given bool
+}
+
+// Accept implements net.Listener.
+func (l *once) Accept() (net.Conn, error) {
+	if !l.given {
+		l.given = true
+		return l.conn, nil
+	}
+	<-l.conn.done
+	return nil, io.EOF
+}
+
+// Close implements net.Listener.
+func (l *once) Close() error { l.conn.finish(); return nil }
+
+// Addr implements net.Listener.
+func (l *once) Addr() net.Addr { return l.conn.LocalAddr() }
+
+// What a wire does with the bytes that pass.
+type capture uint8
+
+const (
+	collecting capture = iota // they belong to the header block of the next request
+	skipping                  // the next skip bytes are a body; collecting follows
+	ignoring                  // nobody knows: a chunked body, or a header block too large to keep; collecting starts when idle
+	passing                   // the connection is no longer HTTP
+)
+
+// wire is a connection on its way through net/http. It keeps the header block of the current request as received, because
+// net/http canonicalises header names and the names of application properties must keep their case. The kept bytes are bounded
+// by what net/http accepts as a header block, and none are kept between requests.
+type wire struct {
+	*door.Conn
+	done     chan struct{} // closed when net/http is through with the connection
+	finished sync.Once
+
+	mu      sync.Mutex // net/http looks for the end of the connection while a handler runs
+	next    func()     // carries on after net/http
+	state   capture
+	skip    int64
+	pending *[]byte // from headPool; nil when nothing is kept
+	headLen int     // how much of pending is the current request's header block; the rest belongs to the next request
+}
+
+var headPool = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
+
+func newWire(c *door.Conn) *wire { return &wire{Conn: c, done: make(chan struct{})} }
+
+// Read implements net.Conn.
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if n > 0 {
+		w.observe(p[:n])
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (w *wire) Close() error {
+	w.finish()
+	return w.Conn.Close()
+}
+
+// finish tells Serve that net/http is through with the connection.
+func (w *wire) finish() { w.finished.Do(func() { close(w.done) }) }
+
+// carryOn hands the hijacked connection to next, which Serve calls.
+func (w *wire) carryOn(next func()) {
+	w.mu.Lock()
+	w.state = passing
+	w.drop()
+	w.next = next
+	w.mu.Unlock()
+	w.finish()
+}
+
+// carriedOn returns what carryOn was given, or nil.
+func (w *wire) carriedOn() func() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.next
+}
+
+func (w *wire) observe(p []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.state == skipping {
+		n := min(w.skip, int64(len(p)))
+		p = p[n:]
+		if w.skip -= n; w.skip == 0 {
+			w.state = collecting
+		}
+	}
+	if w.state == collecting && len(p) > 0 {
+		w.keep(p)
+	}
+}
+
+// keep appends p to the pending bytes. The caller holds mu.
+func (w *wire) keep(p []byte) {
+	if w.pending == nil {
+		w.pending = headPool.Get().(*[]byte)
+	}
+	if len(*w.pending)+len(p) > maxHeader+3*4096 { // net/http reads 4096 bytes at a time and allows 4096 more than it says
+		w.state = ignoring
+		if w.headLen == 0 { // else a handler may be reading it
+			w.drop()
+		}
+		return
+	}
+	*w.pending = append(*w.pending, p...)
+}
+
+// drop forgets what is pending. The caller holds mu.
+func (w *wire) drop() {
+	if w.pending == nil {
+		return
+	}
+	*w.pending = (*w.pending)[:0]
+	headPool.Put(w.pending)
+	w.pending, w.headLen = nil, 0
+}
+
+// startRequest finds the header block of r, whose headers net/http has just read, and where the next request will start.
+func (w *wire) startRequest(r *http.Request) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.nextRequest()
+	if w.state != collecting || w.pending == nil {
+		return
+	}
+	end := headEnd(*w.pending)
+	if end < 0 || !startsWith(*w.pending, r) {
+		w.state = ignoring
+		w.drop()
+		return
+	}
+	w.headLen = end
+	if r.ContentLength < 0 {
+		w.state = ignoring
+		*w.pending = (*w.pending)[:end]
+		return
+	}
+	w.skipBody(r.ContentLength)
+}
+
+// nextRequest leaves only what came after the last request. The caller holds mu.
+func (w *wire) nextRequest() {
+	if w.headLen == 0 {
+		return
+	}
+	rest := copy(*w.pending, (*w.pending)[w.headLen:])
+	*w.pending = (*w.pending)[:rest]
+	w.headLen = 0
+}
+
+// skipBody takes the body that follows the header block out of what is pending. The caller holds mu.
+func (w *wire) skipBody(length int64) {
+	after := (*w.pending)[w.headLen:]
+	have := min(length, int64(len(after)))
+	*w.pending = append((*w.pending)[:w.headLen], after[have:]...)
+	if w.skip = length - have; w.skip > 0 {
+		w.state = skipping
+	}
+}
+
+// idle is called when net/http has answered a request and waits for the next.
+func (w *wire) idle() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.nextRequest()
+	if w.state == ignoring {
+		w.state = collecting
+	}
+	if w.pending != nil && len(*w.pending) == 0 {
+		w.drop()
+	}
+}
+
+// head returns the header block of the current request as received, from the request line to the empty line, or nil when it
+// could not be kept. It is valid until the request is answered.
+func (w *wire) head() []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.headLen == 0 {
+		return nil
+	}
+	return (*w.pending)[:w.headLen:w.headLen]
+}
+
+// headEnd returns the length of the header block at the start of b, or -1. Like net/http it takes a bare line feed for a line
+// end and skips empty lines before the request line.
+func headEnd(b []byte) int {
+	i := len(b) - len(bytes.TrimLeft(b, "\r\n"))
+	for i < len(b) {
+		n := bytes.IndexByte(b[i:], '\n')
+		if n < 0 {
+			break
+		}
+		empty := n == 0 || n == 1 && b[i] == '\r'
+		if i += n + 1; empty {
+			return i
+		}
+	}
+	return -1
+}
+
+// startsWith reports whether b begins with the request line of r: proof that the wire is in step with net/http.
+func startsWith(b []byte, r *http.Request) bool {
+	rest, ok := bytes.CutPrefix(bytes.TrimLeft(b, "\r\n"), []byte(r.Method))
+	if !ok || len(rest) < 1+len(r.RequestURI) {
+		return false
+	}
+	return string(rest[1:1+len(r.RequestURI)]) == r.RequestURI
+}
