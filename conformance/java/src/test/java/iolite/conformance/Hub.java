@@ -15,6 +15,7 @@ import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.StreamSupport;
 
 /** One running Iolite: the real command on one loopback address and the documented ports. */
 final class Hub implements AutoCloseable {
@@ -100,7 +101,7 @@ final class Hub implements AutoCloseable {
     /** How many polls of the device came too soon and were refused. */
     long refusedPolls(String deviceId) throws Exception {
         JsonObject listed = JsonParser.parseString(control("GET", "/iolite/v1/violations", "")).getAsJsonObject();
-        return listed.getAsJsonArray("violations").asList().stream()
+        return StreamSupport.stream(listed.getAsJsonArray("violations").spliterator(), false)
                 .map(JsonElement::getAsJsonObject)
                 .filter(violation -> violation.get("deviceId").getAsString().equals(deviceId))
                 .filter(violation -> violation.get("refused").getAsBoolean())
