@@ -1,0 +1,256 @@
+package broker
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/iolite-emulator/iolite/clock"
+	"github.com/iolite-emulator/iolite/door"
+)
+
+// The limits of a stream. Real time: they are about sockets.
+const (
+	// connectTimeout is how long a new connection may be silent before its CONNECT is complete.
+	connectTimeout = 20 * time.Second
+	// writeTimeout is how long a peer may refuse to take a chunk before it counts as a slow consumer and is cut.
+	writeTimeout = 30 * time.Second
+	// closeTimeout is the same for what is left to say while closing.
+	closeTimeout = 2 * time.Second
+	// highWater is how many bytes may wait for the peer before reading from it stops.
+	highWater = 64 << 10
+	// writeChunk is the most that is written under one deadline.
+	writeChunk = 64 << 10
+	// keepBuffer is the largest write buffer that goes back to the pool.
+	keepBuffer = 64 << 10
+)
+
+// stream is the net.Conn below mochi. It keeps the peer's deadlines, and gathers what is written: packets are appended to a
+// buffer, and a goroutine that lives only as long as the buffer is not empty hands them on, so that everything that became
+// ready meanwhile goes out in one write. Acknowledgements are set on their way when the reader is about to wait for the
+// peer, so that a burst of messages is answered by one write; pushed messages at once.
+//
+// Read, SetDeadline, Write and acknowledge belong to the reading goroutine; the other methods to any.
+type stream struct {
+	*door.Conn
+	patience time.Duration // how long the peer may take for a whole packet
+	rearm    bool          // the next Read begins a packet
+
+	mu       sync.Mutex
+	room     sync.Cond // signalled when out became shorter, or the stream ended
+	out      *[]byte   // complete packets for the peer; nil when there are none
+	after    []func()  // called when out has been written
+	flushing bool      // the flush goroutine lives
+	closing  bool
+	slow     bool          // the peer did not read for writeTimeout
+	failed   error         // of the write that failed
+	done     chan struct{} // closed when the connection below is closed
+	finished bool
+
+	writeArmed time.Time // when the write deadline was set; of the flush goroutine
+}
+
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+func (s *stream) init(c *door.Conn) {
+	s.Conn, s.patience, s.rearm = c, connectTimeout, true
+	s.done = make(chan struct{})
+	s.room.L = &s.mu
+}
+
+// Read implements net.Conn. Before it waits for the peer it sets the gathered acknowledgements on their way.
+func (s *stream) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	if s.out != nil {
+		s.startFlush()
+	}
+	if s.rearm && !s.closing {
+		s.rearm = false
+		_ = s.SetReadDeadline(clock.Wall().Add(s.patience))
+	}
+	s.mu.Unlock()
+	return s.Conn.Read(p)
+}
+
+// SetDeadline implements net.Conn. mochi calls it where a packet may begin; the time that the peer has from there is the
+// stream's own (mochi's arithmetic overflows, and would set the write deadline too).
+func (s *stream) SetDeadline(time.Time) error {
+	s.rearm = true
+	return nil
+}
+
+// Write implements net.Conn: it takes one or more whole packets. It waits only while the peer leaves highWater bytes
+// unread. What it takes is on its way by the next Read or Close.
+func (s *stream) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.awaitRoom(); err != nil {
+		return 0, err
+	}
+	s.append(p)
+	return len(p), nil
+}
+
+// acknowledge appends a PUBACK.
+func (s *stream) acknowledge(id uint16) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.awaitRoom(); err != nil {
+		return err
+	}
+	s.append([]byte{puback << 4, 2, byte(id >> 8), byte(id)})
+	return nil
+}
+
+// push appends a packet without ever waiting and sets it on its way; after is called from another goroutine when it has
+// been written, and not when it could not be. It reports whether the stream still takes packets.
+func (s *stream) push(packet []byte, after func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing || s.failed != nil {
+		return false
+	}
+	s.append(packet)
+	if after != nil {
+		s.after = append(s.after, after)
+	}
+	s.startFlush()
+	return true
+}
+
+// Close implements net.Conn: it ends reading, lets what has been written go out for at most closeTimeout, and closes the
+// connection below. It does not wait for that; done tells.
+func (s *stream) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return nil
+	}
+	s.closing = true
+	now := clock.Wall()
+	_ = s.SetReadDeadline(now)
+	_ = s.SetWriteDeadline(now.Add(closeTimeout))
+	s.startFlush()
+	s.room.Broadcast()
+	return nil
+}
+
+// awaitRoom waits while too much is unread. The caller holds mu.
+func (s *stream) awaitRoom() error {
+	for s.out != nil && len(*s.out) > highWater && !s.closing && s.failed == nil {
+		s.startFlush()
+		s.room.Wait()
+	}
+	switch {
+	case s.failed != nil:
+		return s.failed
+	case s.closing:
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// append adds to the write buffer. The caller holds mu.
+func (s *stream) append(p []byte) {
+	if s.out == nil {
+		s.out = buffers.Get().(*[]byte)
+	}
+	*s.out = append(*s.out, p...)
+}
+
+// startFlush makes sure that the flush goroutine lives. The caller holds mu.
+func (s *stream) startFlush() {
+	if !s.flushing && !s.finished {
+		s.flushing = true
+		go s.flush()
+	}
+}
+
+// flush writes until nothing is left, then ends; if the stream is closing or broken, so does the connection below.
+func (s *stream) flush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.failed == nil && (s.out != nil || s.after != nil) {
+		batch, after := s.out, s.after
+		s.out, s.after = nil, nil
+		s.mu.Unlock()
+		err := s.write(batch)
+		recycle(batch)
+		if err == nil {
+			for _, f := range after {
+				f()
+			}
+		}
+		s.mu.Lock()
+		s.failed, s.slow = err, isTimeout(err) && !s.closing
+		s.room.Broadcast()
+	}
+	s.flushing = false
+	if s.closing || s.failed != nil {
+		s.finish()
+	}
+}
+
+// finish closes the connection below, once: politely when all has been said, else at once. The caller holds mu.
+func (s *stream) finish() {
+	if s.finished {
+		return
+	}
+	s.finished = true
+	s.mu.Unlock()
+	if s.failed == nil {
+		_ = s.Conn.Close()
+	} else {
+		s.Cut()
+	}
+	close(s.done)
+	s.mu.Lock()
+}
+
+// write hands a batch to the connection below in chunks, each under a deadline of its own.
+func (s *stream) write(batch *[]byte) error {
+	if batch == nil {
+		return nil
+	}
+	for rest := *batch; len(rest) > 0; {
+		s.armWrite()
+		n, err := s.Conn.Write(rest[:min(len(rest), writeChunk)])
+		if err != nil {
+			return err
+		}
+		rest = rest[n:]
+	}
+	return nil
+}
+
+// armWrite sets the write deadline when the last one is half used up.
+func (s *stream) armWrite() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := clock.Wall()
+	if s.closing || now.Sub(s.writeArmed) < writeTimeout/2 {
+		return
+	}
+	s.writeArmed = now
+	_ = s.SetWriteDeadline(now.Add(writeTimeout))
+}
+
+func recycle(batch *[]byte) {
+	if batch != nil && cap(*batch) <= keepBuffer {
+		*batch = (*batch)[:0]
+		buffers.Put(batch)
+	}
+}
+
+// isSlow reports whether the stream ended because the peer did not read.
+func (s *stream) isSlow() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slow
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}

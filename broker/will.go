@@ -1,0 +1,35 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/iolite-emulator/iolite/hub"
+)
+
+// setWill checks and keeps the Will of a CONNECT, which must be telemetry of the identity itself.
+func (c *connection) setWill(p *packets.ConnectParams) error {
+	if !p.WillFlag {
+		return nil
+	}
+	bag, ok := c.telemetryBag(p.WillTopic)
+	if !ok || p.WillQos > 1 {
+		return c.refuse(connackNotAuthorized, ruleWill, nil, "topic", p.WillTopic)
+	}
+	c.will = new(hub.Telemetry)
+	if err := readTelemetry(c.will, bag, p.WillPayload, p.WillRetain); err != nil {
+		return c.refuse(connackNotAuthorized, ruleWill, nil, "topic", p.WillTopic, "detail", err.Error())
+	}
+	return nil
+}
+
+// sendWill stores the Will as telemetry unless the client said goodbye. MQTT-3.1.2-8. It is not for a hub that shuts down.
+func (c *connection) sendWill() {
+	if c.will == nil || c.goodbye || c.broker.isClosed() {
+		return
+	}
+	if err := c.session.SendWill(context.Background(), *c.will); err != nil {
+		c.broker.log.Warn("the Will could not be stored", "identity", c.key.String(), "error", err)
+	}
+}
