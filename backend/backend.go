@@ -70,6 +70,11 @@ func (b *Backend) DeviceToken(deviceID, key string) (string, error) {
 	return auth.NewToken(b.info.Hostname+"/devices/"+deviceID, key, "", b.now().Add(tokenLife))
 }
 
+// TokenFor returns a SAS token for a device that has a key, good for ttl on the hub's clock.
+func (b *Backend) TokenFor(d Device, ttl time.Duration) (string, error) {
+	return auth.NewToken(b.info.Hostname+"/devices/"+d.DeviceID, d.Authentication.SymmetricKey.PrimaryKey, "", b.now().Add(ttl))
+}
+
 // trimmed cuts a text for an error message.
 func trimmed(text []byte) string {
 	const most = 300
@@ -78,3 +83,6 @@ func trimmed(text []byte) string {
 	}
 	return strings.TrimSpace(string(text))
 }
+
+// Now returns the hub's time, by which tokens and messages expire.
+func (b *Backend) Now() time.Time { return b.now() }

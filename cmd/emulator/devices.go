@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"text/tabwriter"
+	"time"
 
 	"github.com/iolite-emulator/iolite/hub"
 	"github.com/iolite-emulator/iolite/store"
@@ -16,6 +17,7 @@ type devicesCmd struct {
 	Show             devicesShowCmd   `cmd:"" help:"Print a device as the registry tells it, in JSON."`
 	Delete           devicesDeleteCmd `cmd:"" help:"Delete a device."`
 	ConnectionString devicesStringCmd `cmd:"" name:"connection-string" help:"Print a device's connection string."`
+	Token            devicesTokenCmd  `cmd:"" help:"Print a SAS token of a device, for mosquitto_pub, curl and the like."`
 }
 
 type devicesListCmd struct{ remoteFlags }
@@ -116,5 +118,32 @@ func (c *devicesStringCmd) Run(a *app) error {
 		return fmt.Errorf("device %s has no key: it proves itself with %s", c.ID, d.Authentication.Type)
 	}
 	_, err = fmt.Fprintln(a.stdout, text)
+	return err
+}
+
+type devicesTokenCmd struct {
+	remoteFlags
+	ID  string        `arg:"" name:"device" help:"Id of the device."`
+	TTL time.Duration `env:"-" name:"ttl" default:"1h" help:"How long the token is good for, on the hub's clock."`
+}
+
+// Run prints a SAS token, for clients without an SDK such as mosquitto_pub and curl.
+func (c *devicesTokenCmd) Run(a *app) error {
+	b, err := c.backend(a.ctx)
+	if err != nil {
+		return err
+	}
+	d, _, err := b.Device(a.ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	if b.ConnectionString(d) == "" {
+		return fmt.Errorf("device %s has no key: it proves itself with %s", c.ID, d.Authentication.Type)
+	}
+	token, err := b.TokenFor(d, c.TTL)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.stdout, token)
 	return err
 }
