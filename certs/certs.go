@@ -36,7 +36,8 @@ import (
 // Options says what kind of CA is wanted. The zero value works.
 type Options struct {
 	// Hosts are further names and addresses that certificates are wanted for. They become part of the CA's confinement
-	// when it is made; a kept CA that does not permit one of them makes Open fail. A name permits everything below it.
+	// when it is made; a kept CA that does not permit one of them makes Open fail. A name permits everything below it,
+	// so top-level domains and other public suffixes are refused.
 	Hosts []string
 
 	// Unconstrained makes a CA without name constraints, for clients that do not know them. Whoever trusts such a CA

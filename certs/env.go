@@ -46,6 +46,9 @@ func (a *Authority) env(shell string, m machine) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if strings.ContainsAny(a.dir+from, "\r\n") {
+		return "", fmt.Errorf("certs: a comment cannot hold the path %q: move the directory", a.dir)
+	}
 	var b strings.Builder
 	for _, s := range a.settings(m, from) {
 		for _, line := range s.comment {
@@ -137,10 +140,8 @@ func holds(from string) string {
 func (a *Authority) javaOptions(m machine) string {
 	const option = "-Djavax.net.ssl.trustStore"
 	options := option + "=" + javaQuote(javaBundlePath(a.dir)) + " " + option + "Type=PKCS12 " + option + "Password=" + TrustStorePassword
-	if set := m.getenv("JAVA_TOOL_OPTIONS"); set != "" && !strings.Contains(set, option) {
-		return set + " " + options
-	}
-	return options
+	set, _, _ := strings.Cut(m.getenv("JAVA_TOOL_OPTIONS"), option) // an earlier trust store comes last
+	return strings.TrimSpace(strings.TrimSpace(set) + " " + options)
 }
 
 func javaQuote(path string) string {

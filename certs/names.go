@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"golang.org/x/net/publicsuffix"
 )
 
 // ErrNameNotAllowed is what errors.Is finds in the error about a name that the development CA may not, or should not,
@@ -34,10 +36,10 @@ func parseHost(s string) (host, error) {
 	if len(s) == 0 || len(s) > maxName+1 {
 		return host{}, errors.New("a host name has between 1 and 253 characters")
 	}
+	s = strings.ToLower(strings.TrimSuffix(s, "."))
 	if addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")); err == nil {
 		return host{addr: addr.Unmap().WithZone("")}, nil
 	}
-	s = strings.ToLower(strings.TrimSuffix(s, "."))
 	if len(s) > maxName {
 		return host{}, errors.New("a host name has between 1 and 253 characters")
 	}
@@ -67,7 +69,7 @@ func checkLabel(label string) error {
 
 // singleLabels are the usual names without a dot for a hub that runs on this machine or in a container. X.509 name
 // constraints cannot say "any name without a dot" (RFC 5280 4.2.1.10), so a CA permits these and Options.Hosts. None of
-// them is a top-level domain of the Internet, since whoever may sign for "hub" may also sign for "www.hub".
+// them is a top-level domain of the Internet, since a CA that may sign for "hub" may also sign for "www.hub".
 var singleLabels = []string{
 	"iolite", "iolite-hub", "iolite-emulator",
 	"iothub", "iot-hub", "azure-iothub", "azure-iot-hub", "iothub-emulator", "iot-hub-emulator",
@@ -164,12 +166,10 @@ func (c *confinement) add(h host) {
 	c.domains[h.dns] = true
 }
 
-// broad are some of the top-level domains under which a good part of the Internet lives. The list is a seat belt and
-// not complete: a CA that permits one of them could sign for every site there.
-var broad = map[string]bool{
-	"com": true, "net": true, "org": true, "edu": true, "gov": true, "mil": true, "int": true, "arpa": true,
-	"info": true, "biz": true, "name": true, "pro": true, "dev": true, "app": true, "cloud": true, "online": true,
-	"site": true, "web": true, "xyz": true, "tech": true, "azure": true, "network": true, "systems": true, "zone": true,
+// isPublicSuffix reports whether everybody may register names below name, as below "com" or "co.uk".
+func isPublicSuffix(name string) bool {
+	suffix, icann := publicsuffix.PublicSuffix(name)
+	return icann && suffix == name
 }
 
 // parseHosts reads Options.Hosts and refuses what would open the confinement to much of the Internet.
@@ -180,8 +180,8 @@ func parseHosts(names []string) ([]host, error) {
 		if err != nil {
 			return nil, fmt.Errorf("certs: host %q: %w", name, err)
 		}
-		if !strings.Contains(h.dns, ".") && (len(h.dns) == 2 || broad[h.dns]) {
-			return nil, fmt.Errorf("%w: %q is a top-level domain, and a CA confined to it could sign for every site below it; use %s.local or %s.internal",
+		if h.dns != "" && isPublicSuffix(h.dns) {
+			return nil, fmt.Errorf("%w: sites all over the Internet have names below %q, and the CA could sign for all of them; use %s.local or %s.internal",
 				ErrNameNotAllowed, name, h.dns, h.dns)
 		}
 		hosts = append(hosts, h)
