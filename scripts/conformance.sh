@@ -38,6 +38,7 @@ have go go && start go
 have node node npm && start node
 have python python3 && start python
 have java java mvn && start java
+have packaging go setcap && start packaging
 have cli mosquitto_pub mosquitto_sub curl openssl && start cli
 wait
 for suite in $started; do
