@@ -1,5 +1,17 @@
 package amqp10
 
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/iolite-emulator/iolite/clock"
+)
+
 // Open is what the client said in its open frame (AMQP 2.7.1).
 type Open struct {
 	ContainerID         string
@@ -14,21 +26,291 @@ type Open struct {
 	Properties          Map
 }
 
+// phase is how far a connection has come.
+type phase uint8
+
+const (
+	phaseHeader  phase = iota // protocol headers and SASL
+	phaseOpening              // AMQP header exchanged, open not answered
+	phaseOpen                 // frames flow
+	phaseClosing              // our close is sent; only the client's close still matters
+	phaseEnded                // nothing is read or written any more
+)
+
 // Conn is one client's connection.
-type Conn struct{}
+//
+// The goroutine of ServeConn reads. A writer goroutine is started when there is something to write and ends when there is
+// not. Lock order: calls before mu; neither is held while reading or writing the socket.
+type Conn struct {
+	cfg   *Config
+	nc    net.Conn
+	peer  Peer
+	log   *slog.Logger
+	start time.Time // the times below are measured from here
+
+	in        input         // the reader's
+	fresh     bool          // something was read since lastRead was set
+	events    []settlement  // the reader's scratch
+	lastRead  atomic.Int64  // when the last whole frame arrived
+	lastWrite atomic.Int64  // when the last write began
+	deadline  time.Duration // the write deadline set on nc; the writer's
+	reading   atomic.Bool   // the reader is at work and will flush before it waits; cleared under mu
+	shrink    atomic.Bool   // asks the reader to give its buffer back
+
+	calls sync.Mutex  // held during every callback
+	noted atomic.Bool // notes is not empty; changed under mu
+
+	mu         sync.Mutex
+	writers    sync.WaitGroup // added to under mu, never once phaseEnded
+	room       *sync.Cond     // signalled when output was written
+	phase      phase
+	open       *Open // the client's
+	maxFrame   int   // of frames we send
+	closeErr   *Error
+	peerClosed bool
+	sessions   map[uint16]*Session // by the client's channel
+	channels   map[uint32]struct{} // ours, in use
+	links      int
+	partial    int // bytes in unfinished deliveries
+
+	out      *buffer // frames to be written
+	inFlight int     // bytes being written
+	writing  bool    // a writer goroutine exists
+	broken   bool    // the socket is dropped, for cause
+	cause    error
+	due      []*Session // sessions that owe dispositions or flows
+	waiting  []*Link    // senders told ErrBusy
+	notes    []note
+	timer    *time.Timer
+	user     any
+}
+
+var errAborted = errors.New("amqp10: connection aborted")
+
+func newConn(cfg *Config, nc net.Conn, p Peer) *Conn {
+	c := &Conn{cfg: cfg, nc: nc, peer: p, log: cfg.Logger, start: clock.Wall(), maxFrame: minMaxFrameSize}
+	c.room = sync.NewCond(&c.mu)
+	return c
+}
+
+// since returns the real time since the connection began.
+func (c *Conn) since() time.Duration { return clock.Wall().Sub(c.start) }
 
 // Open returns the client's open, nil before it came. The caller must not change it.
-func (c *Conn) Open() *Open { panic("not yet") }
+func (c *Conn) Open() *Open {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open
+}
 
 // Close closes in good order: close(err), a short wait for the client's close, then the socket is dropped. err may be nil.
 // It does not wait. Calls after the first do nothing.
-func (c *Conn) Close(err *Error) { panic("not yet") }
+func (c *Conn) Close(err *Error) {
+	c.mu.Lock()
+	if c.phase == phaseHeader {
+		c.mu.Unlock()
+		c.Abort() // there is no AMQP connection yet to be closed
+		return
+	}
+	c.sendClose(err)
+	c.mu.Unlock()
+}
 
 // Abort drops the socket at once; the client sees no close frame. It does not wait.
-func (c *Conn) Abort() { panic("not yet") }
+func (c *Conn) Abort() {
+	c.cut(errAborted)
+}
+
+// cut drops the socket because of err; the reader notices and ends.
+func (c *Conn) cut(err error) {
+	c.mu.Lock()
+	if !c.broken {
+		c.broken, c.cause = true, err
+	}
+	c.mu.Unlock()
+	c.nc.Close()
+}
 
 // SetUserData keeps v with the connection for UserData.
-func (c *Conn) SetUserData(v any) { panic("not yet") }
+func (c *Conn) SetUserData(v any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.user = v
+}
 
 // UserData returns what SetUserData kept, nil before.
-func (c *Conn) UserData() any { panic("not yet") }
+func (c *Conn) UserData() any {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.user
+}
+
+// serve reads and handles frames until the connection is over. An error of type *Error is ours to report to the client.
+func (c *Conn) serve() error {
+	c.nc.SetReadDeadline(clock.Wall().Add(c.cfg.HandshakeTimeout))
+	if err := c.handshake(); err != nil {
+		return err
+	}
+	for {
+		f, err := c.readFrame(c.cfg.MaxFrameSize)
+		if err != nil {
+			return c.readFailed(err)
+		}
+		over, err := c.handle(f)
+		if err != nil || over {
+			return err
+		}
+		c.runNotes()
+	}
+}
+
+// readFailed says what a failed read means: nothing, when we closed and the client hung up or kept silent.
+func (c *Conn) readFailed(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.broken:
+		return c.cause
+	case c.phase == phaseClosing && c.closeErr == nil:
+		return nil
+	case c.phase == phaseClosing:
+		return c.closeErr
+	}
+	return err
+}
+
+// readFrame returns the next frame. Before it waits for the network, whatever is ready is written.
+func (c *Conn) readFrame(max uint32) (frame, error) {
+	for {
+		f, size, need, perr := parseFrame(c.in.unread(), max)
+		if perr != nil {
+			return f, perr
+		}
+		if size > 0 {
+			c.in.consume(size)
+			if c.fresh {
+				c.fresh = false
+				c.lastRead.Store(int64(c.since()))
+			}
+			return f, nil
+		}
+		if err := c.fill(need); err != nil {
+			return f, err
+		}
+	}
+}
+
+func (c *Conn) fill(need int) error {
+	if c.shrink.CompareAndSwap(true, false) {
+		c.in.shrink()
+	}
+	c.rest()
+	err := c.in.fill(c.nc, need)
+	c.reading.Store(true)
+	c.fresh = true
+	if err == io.EOF && len(c.in.unread()) > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// rest is called by the reader before it waits: from now on, others must start the writer themselves. A client that
+// sends without reading what we answer is left waiting here.
+func (c *Conn) rest() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reading.Store(false)
+	c.signal()
+	for c.pending() > 4*c.cfg.MaxOutput && !c.broken {
+		c.room.Wait()
+	}
+}
+
+// finish ends the connection for err, the result of serve: says goodbye if we owe it, drops the socket and tells the
+// nodes. It returns err.
+func (c *Conn) finish(err error) error {
+	c.mu.Lock()
+	c.reading.Store(false)
+	goodbye, linger := c.goodbye(err)
+	c.phase = phaseEnded
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.mu.Unlock()
+	if !goodbye {
+		c.nc.Close()
+	}
+	cut := time.AfterFunc(c.cfg.CloseTimeout, c.Abort)
+	c.writers.Wait()
+	if linger {
+		c.linger()
+	}
+	cut.Stop()
+	c.nc.Close()
+	c.bury(err)
+	return err
+}
+
+// goodbye queues what the client must still hear. It says whether there is anything, and whether to linger until the
+// client has read it. mu is held.
+func (c *Conn) goodbye(err error) (any, linger bool) {
+	var perr *Error
+	switch {
+	case c.broken:
+		return false, false
+	case c.phase == phaseHeader:
+		linger = errors.Is(err, errHeader) || errors.Is(err, errSASL)
+		any = linger
+	case c.phase == phaseClosing, err == io.EOF: // who ends its sending may still read
+		any = true
+	case errors.As(err, &perr):
+		c.sendClose(perr)
+		any, linger = true, true
+	}
+	c.gather()
+	c.signal()
+	return any, linger
+}
+
+// linger reads and drops what the client still sends, until it hangs up or we are cut: closing a socket with unread
+// input would reset the connection and could destroy our last words on their way.
+func (c *Conn) linger() {
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok {
+		half.CloseWrite()
+	}
+	scrap := make([]byte, 4<<10)
+	for {
+		if _, err := c.nc.Read(scrap); err != nil {
+			return
+		}
+	}
+}
+
+// bury tells every node, session and the peer that the connection is over.
+func (c *Conn) bury(err error) {
+	c.mu.Lock()
+	reason := c.epitaph(err)
+	for _, s := range c.sessions {
+		s.bury(reason)
+	}
+	clear(c.sessions)
+	c.mu.Unlock()
+	c.runNotes()
+	c.calls.Lock()
+	defer c.calls.Unlock()
+	c.peer.Closed(c, err)
+}
+
+// epitaph is the error that nodes are given for the end of the connection.
+func (c *Conn) epitaph(err error) *Error {
+	var perr *Error
+	switch {
+	case c.closeErr != nil:
+		return c.closeErr
+	case errors.As(err, &perr):
+		return perr
+	case err != nil:
+		return &Error{Condition: CondConnectionForced, Description: "connection lost: " + err.Error()}
+	}
+	return nil
+}

@@ -9,22 +9,53 @@ type Delivery struct {
 	Payload []byte
 	// Format is the message-format: 0, or for instance BatchFormat.
 	Format uint32
+
+	link       *Link
+	id         uint32
+	tag        [maxTag]byte
+	tagLen     uint8
+	presettled bool
+	second     bool // the client waits for our outcome and settles then
+	done       bool // an outcome was given; guarded by the connection's mu
 }
 
 // Tag returns the delivery-tag the client chose, at most 32 bytes.
-func (d *Delivery) Tag() []byte { panic("not yet") }
+func (d *Delivery) Tag() []byte { return d.tag[:d.tagLen] }
 
 // Settled says whether the client sent the message settled: then it expects no answer.
-func (d *Delivery) Settled() bool { panic("not yet") }
+func (d *Delivery) Settled() bool { return d.presettled }
 
 // Accept settles the delivery as accepted.
-func (d *Delivery) Accept() { panic("not yet") }
+func (d *Delivery) Accept() { d.give(Accepted{}) }
 
 // Reject settles the delivery as rejected. err should not be nil: some clients read the error unchecked.
-func (d *Delivery) Reject(err *Error) { panic("not yet") }
+func (d *Delivery) Reject(err *Error) { d.give(Rejected{err}) }
 
 // Release settles the delivery as released.
-func (d *Delivery) Release() { panic("not yet") }
+func (d *Delivery) Release() { d.give(Released{}) }
 
 // Modify settles the delivery as modified.
-func (d *Delivery) Modify(m Modified) { panic("not yet") }
+func (d *Delivery) Modify(m Modified) { d.give(m) }
+
+func (d *Delivery) give(st DeliveryState) {
+	c := d.link.session.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !d.presettled {
+		d.settle(st)
+	}
+}
+
+// settle reports the outcome st. mu is held.
+func (d *Delivery) settle(st DeliveryState) {
+	l := d.link
+	if d.done || l.state != linkAttached || !l.session.alive() {
+		return
+	}
+	d.done = true
+	if !d.second {
+		l.forget(d)
+	}
+	l.session.settle(RoleReceiver, d.id, st, !d.second)
+	l.topUp()
+}

@@ -1,93 +1,168 @@
 package amqp10
 
+// linkState is how far a link has come.
+type linkState uint8
+
+const (
+	linkAttaching linkState = iota // the peer is being asked
+	linkAttached
+	linkDetaching // our detach is sent; what the client still sends is dropped until its detach
+	linkDetached
+)
+
 // Link is our end of one link (AMQP 2.6). Its identity is the pointer: names are unique only per session and role.
-type Link struct{}
+type Link struct {
+	session *Session
+
+	// What the client's attach said; fixed.
+	name         string
+	role         Role // ours
+	snd          SndSettleMode
+	rcv          RcvSettleMode
+	source       *Source
+	target       *Target
+	properties   Map
+	desired      []Symbol
+	peerMax      uint64
+	in, out      uint32 // the client's handle and ours
+	initialCount uint32
+
+	reply *reply // what our attach will say; nil after it
+	node  Node   // nil when refused; fixed after the attach
+	gone  bool   // Detached was called; guarded by calls
+
+	// Guarded by the connection's mu.
+	state         linkState
+	detach        *detachWish // asked for before the attach was answered
+	deliveryCount uint32
+	credit        uint32
+	unsettled     int
+	owesFlow      bool
+	maxMessage    uint64
+	user          any
+
+	// As a receiver.
+	window     uint32
+	partial    *Delivery // a delivery of which frames are still to come
+	discarding bool      // the rest of it is dropped: it is too large
+
+	// As a sender.
+	drain   bool // the client asked for it and waits for Drained
+	drained bool // the next flow says so
+	waiting bool // Send returned ErrBusy: in conn.waiting
+}
+
+// reply is what the node wants the attach to say.
+type reply struct {
+	source     *Source
+	target     *Target
+	properties Map
+	offered    []Symbol
+}
+
+type detachWish struct{ err *Error }
 
 // Name returns the link's name as the client chose it.
-func (l *Link) Name() string { panic("not yet") }
+func (l *Link) Name() string { return l.name }
 
 // Role returns our role: RoleReceiver when the client sends to us.
-func (l *Link) Role() Role { panic("not yet") }
+func (l *Link) Role() Role { return l.role }
 
 // Session returns the session the link is attached to.
-func (l *Link) Session() *Session { panic("not yet") }
+func (l *Link) Session() *Session { return l.session }
 
 // Conn returns the connection the link belongs to.
-func (l *Link) Conn() *Conn { panic("not yet") }
+func (l *Link) Conn() *Conn { return l.session.conn }
 
 // Source returns the source the client asked for, nil when it sent null. The caller must not change it.
-func (l *Link) Source() *Source { panic("not yet") }
+func (l *Link) Source() *Source { return l.source }
 
 // Target returns the target the client asked for, nil when it sent null. The caller must not change it.
-func (l *Link) Target() *Target { panic("not yet") }
+func (l *Link) Target() *Target { return l.target }
 
 // Address returns the address at our end: the target's when the client sends, the source's when it receives.
-func (l *Link) Address() string { panic("not yet") }
+func (l *Link) Address() string {
+	switch {
+	case l.role == RoleReceiver && l.target != nil:
+		return l.target.Address
+	case l.role == RoleSender && l.source != nil:
+		return l.source.Address
+	}
+	return ""
+}
 
 // Properties returns the properties of the client's attach. The caller must not change them.
-func (l *Link) Properties() Map { panic("not yet") }
+func (l *Link) Properties() Map { return l.properties }
 
 // DesiredCapabilities returns those of the client's attach.
-func (l *Link) DesiredCapabilities() []Symbol { panic("not yet") }
+func (l *Link) DesiredCapabilities() []Symbol { return l.desired }
 
 // SndSettleMode returns the sender settle mode of the link, which is what the client asked for.
-func (l *Link) SndSettleMode() SndSettleMode { panic("not yet") }
+func (l *Link) SndSettleMode() SndSettleMode { return l.snd }
 
 // RcvSettleMode returns the receiver settle mode of the link, which is what the client asked for.
-func (l *Link) RcvSettleMode() RcvSettleMode { panic("not yet") }
+func (l *Link) RcvSettleMode() RcvSettleMode { return l.rcv }
 
 // PeerMaxMessageSize returns the max-message-size of the client's attach in bytes; 0: unlimited.
-func (l *Link) PeerMaxMessageSize() uint64 { panic("not yet") }
+func (l *Link) PeerMaxMessageSize() uint64 { return l.peerMax }
 
 // SetMaxMessageSize sets what the attach announces, and, when the client sends, what it may send, in bytes. Only during
 // Peer.Attach.
-func (l *Link) SetMaxMessageSize(n uint64) { panic("not yet") }
+func (l *Link) SetMaxMessageSize(n uint64) {
+	l.session.conn.mu.Lock()
+	defer l.session.conn.mu.Unlock()
+	l.maxMessage = n
+}
 
 // SetProperties sets the properties of our attach; keys are symbols. Only during Peer.Attach.
-func (l *Link) SetProperties(m Map) { panic("not yet") }
+func (l *Link) SetProperties(m Map) { l.shape(func(r *reply) { r.properties = m }) }
 
 // SetOfferedCapabilities sets those of our attach. Only during Peer.Attach.
-func (l *Link) SetOfferedCapabilities(caps ...Symbol) { panic("not yet") }
+func (l *Link) SetOfferedCapabilities(caps ...Symbol) { l.shape(func(r *reply) { r.offered = caps }) }
 
 // SetSource answers with src instead of the client's own source, which is echoed otherwise. Only during Peer.Attach.
-func (l *Link) SetSource(src *Source) { panic("not yet") }
+func (l *Link) SetSource(src *Source) { l.shape(func(r *reply) { r.source = src }) }
 
 // SetTarget answers with t instead of the client's own target, which is echoed otherwise. Only during Peer.Attach.
-func (l *Link) SetTarget(t *Target) { panic("not yet") }
+func (l *Link) SetTarget(t *Target) { l.shape(func(r *reply) { r.target = t }) }
+
+func (l *Link) shape(f func(*reply)) {
+	l.session.conn.mu.Lock()
+	defer l.session.conn.mu.Unlock()
+	if l.reply != nil {
+		f(l.reply)
+	}
+}
 
 // SetCreditWindow sets how much credit is kept granted to a client that sends: topped up when half is used, and withheld
 // while Config.MaxUnsettledPerLink deliveries are unsettled. 0 grants no more; credit already granted stays.
 // The default is Config.CreditWindow.
-func (l *Link) SetCreditWindow(n uint32) { panic("not yet") }
-
-// Credit returns how many deliveries Send would take now (as a sender), or the client may still send (as a receiver).
-func (l *Link) Credit() uint32 { panic("not yet") }
-
-// Send sends one message on a link whose Role is RoleSender, and uses one credit. tag (at most 32 bytes, chosen by the
-// caller, unique among the link's unsettled deliveries) names the delivery in Sender.Settled; format is the
-// message-format, 0 for an ordinary message; payload is an encoded message. Both are copied. settled asks for a delivery
-// without settlement; the link's sender settle mode has the last word. The id returned is the delivery-id.
-//
-// Send never waits for the network. ErrNoCredit and ErrBusy mean not now: try again when Sender.Flow is called.
-// ErrDetached and ErrTooLarge mean never.
-func (l *Link) Send(tag []byte, format uint32, payload []byte, settled bool) (id uint32, err error) {
-	panic("not yet")
+func (l *Link) SetCreditWindow(n uint32) {
+	l.session.conn.mu.Lock()
+	defer l.session.conn.mu.Unlock()
+	l.window = n
+	if l.role == RoleReceiver && l.session.alive() {
+		l.topUp()
+	}
 }
 
-// Settle tells the client that the delivery of that id is settled with state st: the answer that a client in receiver
-// settle mode second waits for. It may also be used to settle a delivery the client has not answered. Unknown ids
-// (settled already, or of a link that is gone) are ignored.
-func (l *Link) Settle(id uint32, st DeliveryState) { panic("not yet") }
-
-// Drained uses up the remaining credit and tells the client so (AMQP 2.6.7). Without a pending drain it does nothing.
-func (l *Link) Drained() { panic("not yet") }
-
-// Detach closes the link with err, which may be nil. It does not wait: Node.Detached follows as a callback. Calls after
-// the first, or after the client's detach, do nothing.
-func (l *Link) Detach(err *Error) { panic("not yet") }
+// Credit returns how many deliveries Send would take now (as a sender), or the client may still send (as a receiver).
+func (l *Link) Credit() uint32 {
+	l.session.conn.mu.Lock()
+	defer l.session.conn.mu.Unlock()
+	return l.credit
+}
 
 // SetUserData keeps v with the link for UserData.
-func (l *Link) SetUserData(v any) { panic("not yet") }
+func (l *Link) SetUserData(v any) {
+	l.session.conn.mu.Lock()
+	defer l.session.conn.mu.Unlock()
+	l.user = v
+}
 
 // UserData returns what SetUserData kept, nil before.
-func (l *Link) UserData() any { panic("not yet") }
+func (l *Link) UserData() any {
+	l.session.conn.mu.Lock()
+	defer l.session.conn.mu.Unlock()
+	return l.user
+}

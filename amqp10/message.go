@@ -1,5 +1,7 @@
 package amqp10
 
+import "bytes"
+
 // Header is the header section (AMQP 3.2.1).
 type Header struct {
 	Durable       bool
@@ -51,12 +53,24 @@ type Message struct {
 	Footer                Map
 }
 
-// Decode replaces m by the message in payload. Data sections and binary values alias payload.
-func (m *Message) Decode(payload []byte, lim Limits) error { panic("not yet") }
-
-// Append appends the encoded message to dst. It fails only when a value has a Go type that AMQP has no type for.
-func (m *Message) Append(dst []byte) ([]byte, error) { panic("not yet") }
-
 // Bytes returns the body as one piece: data sections joined (without copying when there is one), or an amqp-value that
 // is binary, a string or a symbol. ok is false for every other body.
-func (m *Message) Bytes() (b []byte, ok bool) { panic("not yet") }
+func (m *Message) Bytes() (b []byte, ok bool) {
+	switch m.Body {
+	case BodyData:
+		if len(m.Data) == 1 {
+			return m.Data[0], true
+		}
+		return bytes.Join(m.Data, nil), true
+	case BodyValue:
+		switch v := m.Value.(type) {
+		case []byte:
+			return v, true
+		case string:
+			return []byte(v), true
+		case Symbol:
+			return []byte(v), true
+		}
+	}
+	return nil, false
+}

@@ -47,7 +47,47 @@ type Config struct {
 	Mechanisms []string
 
 	Logger *slog.Logger // default: discards
+
+	firstID uint32 // our first transfer-id, delivery-id and delivery-count; tests let them wrap
 }
+
+func (cfg Config) orDefault() Config {
+	orDefault(&cfg.ContainerID, "amqp10")
+	orDefault(&cfg.MaxFrameSize, 65536)
+	cfg.MaxFrameSize = max(cfg.MaxFrameSize, minMaxFrameSize)
+	orDefault(&cfg.ChannelMax, 8191)
+	orDefault(&cfg.IdleTimeout, 240*time.Second)
+	orDefault(&cfg.HandshakeTimeout, 30*time.Second)
+	orDefault(&cfg.WriteTimeout, 30*time.Second)
+	orDefault(&cfg.CloseTimeout, 2*time.Second)
+	orDefault(&cfg.MaxSessions, int(cfg.ChannelMax)+1)
+	orDefault(&cfg.MaxLinksPerSession, 4096)
+	orDefault(&cfg.MaxLinks, 32768)
+	orDefault(&cfg.MaxUnsettledPerLink, 8192)
+	orDefault(&cfg.IncomingWindow, 5000)
+	orDefault(&cfg.CreditWindow, 250)
+	orDefault(&cfg.MaxMessageSize, 1<<20)
+	orDefault(&cfg.MaxPartialBytes, 16<<20)
+	orDefault(&cfg.MaxOutput, 1<<20)
+	orDefault(&cfg.MaxDepth, 16)
+	if cfg.Mechanisms == nil {
+		cfg.Mechanisms = []string{"MSSBCBS", "ANONYMOUS", "PLAIN", "EXTERNAL"}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return cfg
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// limits are those for values inside performatives.
+func (cfg *Config) limits() Limits { return Limits{Depth: cfg.MaxDepth, Values: 8192} }
 
 // Server holds what all connections share: the configuration. It is safe for concurrent use.
 type Server struct {
@@ -55,10 +95,13 @@ type Server struct {
 }
 
 // NewServer returns a server with cfg, defaults filled in.
-func NewServer(cfg Config) *Server { return &Server{cfg: cfg} }
+func NewServer(cfg Config) *Server { return &Server{cfg: cfg.orDefault()} }
 
 // ServeConn speaks AMQP on nc until the connection ends, with or without a SASL layer as the client chooses. It blocks,
 // closes nc, and returns nil when the client or we closed in good order, otherwise the reason. No callback and no
 // goroutine of this connection is left when it returns. TLS and WebSocket framing are the caller's: nc carries the bare
 // octet stream, and no single Write to it exceeds 64 KiB.
-func (s *Server) ServeConn(nc net.Conn, p Peer) error { panic("not yet") }
+func (s *Server) ServeConn(nc net.Conn, p Peer) error {
+	c := newConn(&s.cfg, nc, p)
+	return c.finish(c.serve())
+}

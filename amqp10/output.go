@@ -1,0 +1,127 @@
+package amqp10
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/iolite-emulator/iolite/clock"
+)
+
+const (
+	maxWrite    = 64 << 10 // of one write: a WebSocket client of Java buffers 65 KiB
+	eagerOutput = 32 << 10 // not to be held back until the reader rests
+	keptBuffer  = 64 << 10 // larger buffers are left to the garbage collector
+)
+
+// buffer is a pooled output buffer.
+type buffer struct{ b []byte }
+
+var buffers = sync.Pool{New: func() any { return &buffer{b: make([]byte, 0, 2<<10)} }}
+
+// output returns the buffer to append frames to. mu is held.
+func (c *Conn) output() *buffer {
+	if c.out == nil {
+		c.out = buffers.Get().(*buffer)
+	}
+	return c.out
+}
+
+// pending is the number of bytes not written yet. mu is held.
+func (c *Conn) pending() int {
+	n := c.inFlight
+	if c.out != nil {
+		n += len(c.out.b)
+	}
+	return n
+}
+
+// signal has output, due dispositions and notes taken care of: by a writer goroutine, or by the reader when that is at
+// work and will rest soon, so that what it causes meanwhile leaves in one write. mu is held.
+func (c *Conn) signal() {
+	if c.writing || c.broken || c.phase == phaseEnded {
+		return
+	}
+	if c.out == nil && len(c.due) == 0 && len(c.notes) == 0 {
+		return
+	}
+	if c.reading.Load() && (c.out == nil || len(c.out.b) < eagerOutput) {
+		return
+	}
+	c.writing = true
+	c.writers.Add(1)
+	go c.write()
+}
+
+// write is the writer goroutine. It ends when there is nothing left to write and no note left to run.
+func (c *Conn) write() {
+	defer c.writers.Done()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for noted := false; ; {
+		c.gather()
+		switch {
+		case c.out != nil && !c.broken:
+			c.flush()
+			noted = false
+		case c.noted.Load() && !noted:
+			c.mu.Unlock()
+			c.runNotes() // or someone in a callback does, on its way out
+			c.mu.Lock()
+			noted = true
+		default:
+			c.writing = false
+			return
+		}
+	}
+}
+
+// flush writes the output. mu is held, but not meanwhile.
+func (c *Conn) flush() {
+	out := c.out
+	c.out, c.inFlight = nil, len(out.b)
+	c.mu.Unlock()
+	if err := c.writeAll(out.b); err != nil {
+		c.cut(fmt.Errorf("amqp10: write: %w", err))
+	}
+	if cap(out.b) <= keptBuffer {
+		out.b = out.b[:0]
+		buffers.Put(out)
+	}
+	c.mu.Lock()
+	c.inFlight = 0
+	c.wakeSenders()
+	c.room.Broadcast()
+}
+
+// writeAll writes b. The deadline is pushed on only when half of it is used up, since that costs more than it should.
+func (c *Conn) writeAll(b []byte) error {
+	timeout := c.cfg.WriteTimeout
+	for len(b) > 0 {
+		now := clock.Wall()
+		since := now.Sub(c.start)
+		c.lastWrite.Store(int64(since))
+		if since > c.deadline-timeout/2 {
+			c.deadline = since + timeout
+			c.nc.SetWriteDeadline(now.Add(timeout))
+		}
+		n, err := c.nc.Write(b[:min(len(b), maxWrite)])
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// gather turns what sessions owe into frames. mu is held.
+func (c *Conn) gather() {
+	if c.phase != phaseOpen {
+		c.due = c.due[:0]
+		return
+	}
+	for i, s := range c.due {
+		s.writeDue()
+		c.due[i] = nil
+	}
+	c.due = c.due[:0]
+}

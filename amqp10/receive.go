@@ -1,0 +1,170 @@
+package amqp10
+
+import "fmt"
+
+const maxTag = 32 // AMQP 2.8.7
+
+// onTransfer takes one frame of a message (AMQP 2.7.5) and hands the message to the node when it is whole.
+func (c *Conn) onTransfer(channel uint16, d *decoder) *Error {
+	var p transferFrame
+	p.decode(d)
+	if d.err != nil {
+		return decodeError(d.err)
+	}
+	c.mu.Lock()
+	l, delivery, perr := c.transferred(channel, &p, d.b)
+	c.mu.Unlock()
+	if delivery != nil {
+		c.calls.Lock()
+		if node, ok := l.node.(Receiver); ok && !l.gone {
+			node.Receive(l, delivery)
+		}
+		c.calls.Unlock()
+	}
+	return perr
+}
+
+func (c *Conn) transferred(channel uint16, p *transferFrame, payload []byte) (*Link, *Delivery, *Error) {
+	s, perr := c.session(channel)
+	if perr != nil || !s.alive() {
+		return nil, nil, perr
+	}
+	if s.incomingWindow == 0 {
+		return nil, nil, s.fail(CondWindowViolation, "transfer beyond the incoming-window")
+	}
+	s.nextIncomingID++
+	if s.incomingWindow--; s.incomingWindow <= c.cfg.IncomingWindow/2 {
+		s.oweFlow()
+	}
+	l := s.links[p.handle]
+	switch {
+	case l == nil:
+		return nil, nil, s.fail(CondUnattachedHandle, "transfer on a handle that is not attached")
+	case l.state != linkAttached:
+		return nil, nil, nil
+	case l.role != RoleReceiver:
+		return nil, nil, s.fail(CondErrantLink, "transfer on a link you receive on")
+	}
+	d, perr := l.transferred(p, payload)
+	return l, d, perr
+}
+
+// transferred adds a frame to the delivery it belongs to and returns that when it is whole. mu is held.
+func (l *Link) transferred(p *transferFrame, payload []byte) (*Delivery, *Error) {
+	d := l.partial
+	switch {
+	case d == nil:
+		if d = l.newDelivery(p); d == nil {
+			return nil, nil
+		}
+	case p.deliveryID.set && p.deliveryID.v != d.id:
+		return nil, l.session.fail(CondInvalidField, "delivery-id changed within a delivery")
+	}
+	// The frames may say so late, and one saying so is enough (AMQP 2.7.5).
+	d.presettled = d.presettled || p.settled
+	d.second = d.second && !p.rcvFirst
+	if p.aborted {
+		l.abort(d)
+		return nil, nil
+	}
+	if perr := l.gather(d, p.more, payload); perr != nil || p.more {
+		return nil, perr
+	}
+	return l.complete(d), nil
+}
+
+// newDelivery begins a delivery with its first frame. It uses one credit however it ends.
+func (l *Link) newDelivery(p *transferFrame) *Delivery {
+	s := l.session
+	switch {
+	case l.credit == 0:
+		l.sendDetach(&Error{Condition: CondTransferLimitExceeded, Description: "transfer without credit"})
+		return nil
+	case !p.deliveryID.set:
+		s.fail(CondInvalidField, "first transfer of a delivery without delivery-id")
+		return nil
+	case len(p.tag) > maxTag:
+		s.fail(CondInvalidField, "delivery-tag longer than 32 bytes")
+		return nil
+	}
+	d := &Delivery{Format: p.format, link: l, id: p.deliveryID.v, second: l.rcv == RcvSecond}
+	d.tagLen = uint8(copy(d.tag[:], p.tag))
+	if !s.received.add(d.id, d) {
+		s.fail(CondInvalidField, fmt.Sprintf("delivery-id %d is not after the one before", d.id))
+		return nil
+	}
+	l.unsettled++
+	l.credit--
+	l.deliveryCount++
+	l.partial = d
+	return d
+}
+
+// gather appends a frame's payload, up to the limits of the link and the connection.
+func (l *Link) gather(d *Delivery, more bool, payload []byte) *Error {
+	c := l.session.conn
+	switch size := uint64(len(d.Payload) + len(payload)); {
+	case l.discarding:
+		return nil
+	case l.maxMessage > 0 && size > l.maxMessage:
+		c.partial -= len(d.Payload)
+		d.Payload, l.discarding = nil, true
+		return nil
+	}
+	if more {
+		if c.partial += len(payload); c.partial > c.cfg.MaxPartialBytes {
+			return &Error{Condition: CondResourceLimitExceeded, Description: "too many bytes in unfinished messages"}
+		}
+	} else {
+		c.partial -= len(d.Payload)
+	}
+	d.Payload = append(d.Payload, payload...)
+	return nil
+}
+
+// complete ends the gathering of d and returns it, unless it was too large: then the client is told so, by an outcome
+// rather than by losing the link if it listens to one.
+func (l *Link) complete(d *Delivery) *Delivery {
+	l.partial = nil
+	tooLarge := l.discarding
+	l.discarding = false
+	if d.presettled {
+		l.forget(d)
+	}
+	if !tooLarge {
+		l.topUp()
+		return d
+	}
+	err := &Error{
+		Condition:   CondMessageSizeExceeded,
+		Description: fmt.Sprintf("message is larger than max-message-size %d", l.maxMessage),
+	}
+	if d.presettled {
+		l.sendDetach(err)
+		return nil
+	}
+	d.settle(Rejected{err})
+	return nil
+}
+
+// abort drops a delivery that the client broke off; it is settled by that (AMQP 2.7.5).
+func (l *Link) abort(d *Delivery) {
+	l.dropPartial()
+	l.forget(d)
+	l.topUp()
+}
+
+// dropPartial forgets the unfinished delivery.
+func (l *Link) dropPartial() {
+	if l.partial != nil {
+		l.session.conn.partial -= len(l.partial.Payload)
+		l.partial, l.discarding = nil, false
+	}
+}
+
+// forget takes d off the unsettled ones.
+func (l *Link) forget(d *Delivery) {
+	if l.session.received.remove(d.id) {
+		l.unsettled--
+	}
+}
