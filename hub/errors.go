@@ -1,7 +1,14 @@
 package hub
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/iolite-emulator/iolite/clock"
 )
 
 // Code is an IoT Hub error code; its first three digits are the HTTP status. Source: article "Troubleshoot Azure IoT Hub error codes".
@@ -9,13 +16,14 @@ type Code int
 
 // The codes the hub answers with. The table below gives each its name, text and rendering per protocol.
 const (
-	CodeArgumentInvalid            Code = 400004
+	CodeInvalidProtocolVersion     Code = 400001
 	CodeInvalidOperation           Code = 400003
+	CodeArgumentInvalid            Code = 400004
 	CodeFormatError                Code = 400006
 	CodeDeviceDefinedMultipleTimes Code = 400011
 	CodeBulkOperationFailure       Code = 400013
 	CodeConnectionReplaced         Code = 400027
-	CodeInvalidProtocolVersion     Code = 400001
+	CodeInvalidDeviceScope         Code = 400028
 	CodeUnauthorized               Code = 401002
 	CodeTokenExpired               Code = 401003
 	CodeQueueDepthExceeded         Code = 403004
@@ -39,6 +47,82 @@ const (
 	CodeClosed                     Code = 503001 // the hub shuts down or was reset
 )
 
+// MQTTEffect says how MQTT 3.1.1, which has no error reply, shows an error.
+type MQTTEffect string
+
+// The effects an error has on an MQTT connection.
+const (
+	MQTTRefuse MQTTEffect = "refuse" // CONNACK return code 5 to a CONNECT; the connection is closed if it stands already
+	MQTTClose  MQTTEffect = "close"  // the connection is closed without an acknowledgement
+	MQTTNone   MQTTEffect = "none"   // cannot happen on MQTT
+)
+
+// ErrorInfo is one row of the error table.
+type ErrorInfo struct {
+	Code      Code
+	Name      string // as in the header iothub-errorcode
+	Text      string // how the text begins; each %s is filled in
+	Status    int    // HTTP status
+	Condition string // AMQP error condition
+	MQTT      MQTTEffect
+}
+
+// AMQP conditions beyond the standard's, as IoT Hub's SDKs know them.
+const (
+	argumentError      = "com.microsoft:argument-error"
+	preconditionFailed = "com.microsoft:precondition-failed"
+	unauthorizedAccess = "amqp:unauthorized-access"
+	limitExceeded      = "amqp:resource-limit-exceeded"
+	notFound           = "amqp:not-found"
+	notImplemented     = "amqp:not-implemented"
+)
+
+// table holds every error there is, by code. Texts are those seen on the real hub where they are known. 401003 and 403012 reach
+// clients as 401002 when they authenticate; the real hub keeps those codes for its own logs, and Iolite for sessions that end.
+var table = []ErrorInfo{
+	{CodeInvalidProtocolVersion, "InvalidProtocolVersion", "BadRequest", 400, "amqp:not-allowed", MQTTRefuse},
+	{CodeInvalidOperation, "InvalidOperation", "The operation is not valid", 400, "amqp:not-allowed", MQTTClose},
+	{CodeArgumentInvalid, "ArgumentInvalid", "BadRequest", 400, argumentError, MQTTClose},
+	{CodeFormatError, "IotHubFormatError", "The request is malformed", 400, argumentError, MQTTClose},
+	{CodeDeviceDefinedMultipleTimes, "DeviceDefinedMultipleTimes", "'%s' stands more than once in the request", 400, argumentError, MQTTNone},
+	{CodeBulkOperationFailure, "BulkRegistryOperationFailure", "An operation of the bulk request failed", 400, argumentError, MQTTNone},
+	{CodeConnectionReplaced, "ConnectionForcefullyClosedOnNewConnection", "A newer connection of the same identity was opened", 400, "amqp:link:stolen", MQTTClose},
+	{CodeInvalidDeviceScope, "InvalidDeviceScope", "Device scope is immutable", 400, argumentError, MQTTNone},
+	{CodeUnauthorized, "IotHubUnauthorizedAccess", "Unauthorized", 401, unauthorizedAccess, MQTTRefuse},
+	{CodeTokenExpired, "IotHubUnauthorized", "The SAS token has expired", 401, unauthorizedAccess, MQTTRefuse},
+	{CodeQueueDepthExceeded, "DeviceMaximumQueueDepthExceeded", "The queue of '%s' holds %s messages already", 403, limitExceeded, MQTTNone},
+	{CodeInvalidMessageExpiry, "InvalidMessageExpiryTime", "The message has expired already", 403, argumentError, MQTTNone},
+	{CodeDeviceDisabled, "DeviceDisabled", "The device is disabled", 403, unauthorizedAccess, MQTTRefuse},
+	{CodeNotFound, "GenericNotFound", "Not found", 404, notFound, MQTTClose},
+	{CodeDeviceNotFound, "DeviceNotFound", "%s", 404, notFound, MQTTRefuse},
+	{CodeModuleNotFound, "ModuleNotFound", "%s", 404, notFound, MQTTRefuse},
+	{CodeFeatureNotSupported, "FeatureNotSupported", "The feature is not supported", 404, notImplemented, MQTTClose},
+	{CodeDeviceNotOnline, "DeviceNotOnline", "The requested device isn't online or hasn't registered the direct method callback", 404, notFound, MQTTNone},
+	{CodeDeviceAlreadyExists, "DeviceAlreadyExists", "A device with ID '%s' is already registered.", 409, "com.microsoft:device-already-exists", MQTTNone},
+	{CodeModuleAlreadyExists, "ModuleAlreadyExistsOnDevice", "Device %s in IotHub %s already contains Module %s.", 409, "com.microsoft:device-already-exists", MQTTNone},
+	{CodePreconditionFailed, "PreconditionFailed", "Precondition failed: Invalid ETag", 412, preconditionFailed, MQTTNone},
+	{CodeLockLost, "DeviceMessageLockLost", "The lock token does not hold a message", 412, "com.microsoft:message-lock-lost", MQTTNone},
+	{CodeMessageTooLarge, "MessageTooLarge", "The message is too large", 413, "amqp:link:message-size-exceeded", MQTTClose},
+	{CodeTooManyDevices, "TooManyDevices", "Too many devices", 413, limitExceeded, MQTTNone},
+	{CodeTooManyModules, "TooManyModulesOnDevice", "Device '%s' has %s modules already", 413, limitExceeded, MQTTNone},
+	{CodePollTooSoon, "ThrottlingException", "A device may poll for cloud-to-device messages once every %s (HTTP poll rule, --http-poll); the next poll is due in %s", 429, "com.microsoft:device-container-throttled", MQTTNone},
+	{CodeServerError, "ServerError", "An internal error occurred", 500, "amqp:internal-error", MQTTClose},
+	{CodeNotImplemented, "NotImplemented", "Iolite does not do this yet", 501, notImplemented, MQTTClose},
+	{CodeClosed, "ServiceUnavailable", "The hub is shutting down or was reset", 503, "amqp:link:detach-forced", MQTTClose},
+}
+
+// rows finds a row of the table by its code.
+var rows = func() map[Code]ErrorInfo {
+	m := make(map[Code]ErrorInfo, len(table))
+	for _, row := range table {
+		m[row.Code] = row
+	}
+	return m
+}()
+
+// Errors returns the whole error table in the order of codes.
+func Errors() []ErrorInfo { return slices.Clone(table) }
+
 // Error is what every hub method fails with: a row of the table, what was wrong, and a tracking id. Heads render it.
 type Error struct {
 	Code       Code
@@ -46,6 +130,7 @@ type Error struct {
 	Text       string // for people; begins as documented for the code
 	Status     int    // HTTP status
 	Condition  string // AMQP error condition
+	MQTT       MQTTEffect
 	TrackingID string
 	RetryAfter int   // seconds for Retry-After; 0 when not known
 	cause      error // for the log, never for the peer
@@ -57,6 +142,49 @@ func (e *Error) Error() string { return fmt.Sprintf("%s (%d): %s", e.Name, e.Cod
 // Unwrap returns the cause, which only logs may show.
 func (e *Error) Unwrap() error { return e.cause }
 
+// NewError makes the error of a code: details fill the text's places, or follow it after a colon when it has none. Heads use
+// it for what only they can see, such as a body that is no JSON. A code that is not in the table becomes CodeServerError.
+func (h *Hub) NewError(code Code, details ...string) *Error {
+	e := newError(code, h.clock.Now(), details...)
+	h.metrics.errors[e.Code].Inc()
+	return e
+}
+
+func newError(code Code, now time.Time, details ...string) *Error {
+	row, known := rows[code]
+	if !known {
+		row = rows[CodeServerError]
+	}
+	return &Error{
+		Code: row.Code, Name: row.Name, Text: fill(row.Text, details), Status: row.Status, Condition: row.Condition, MQTT: row.MQTT,
+		TrackingID: trackingID(now),
+	}
+}
+
+// fill puts the details into the places of text, and what is left over behind it.
+func fill(text string, details []string) string {
+	for len(details) > 0 && strings.Contains(text, "%s") {
+		text = strings.Replace(text, "%s", details[0], 1)
+		details = details[1:]
+	}
+	if len(details) > 0 {
+		text += ": " + strings.Join(details, ", ")
+	}
+	return text
+}
+
+// trackingID has the form IoT Hub gives support requests to quote.
+func trackingID(now time.Time) string {
+	return fmt.Sprintf("%016x%016x-G:0-TimeStamp:%s", rand.Uint64(), rand.Uint64(), now.UTC().Format("01/02/2006 15:04:05"))
+}
+
 // AsError returns err as the hub error to render: itself, or an internal-error reply with a tracking id. Callers that get
 // created == true log the cause with the tracking id.
-func AsError(err error) (e *Error, created bool) { panic("contract") }
+func AsError(err error) (e *Error, created bool) {
+	if errors.As(err, &e) {
+		return e, false
+	}
+	e = newError(CodeServerError, clock.Wall())
+	e.cause = err
+	return e, true
+}

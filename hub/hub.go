@@ -1,11 +1,25 @@
 // Package hub holds the rules of an IoT Hub: what a device or a service may do, and what then happens. It knows no socket
 // and no wire format; the heads translate for it, store keeps for it, clock tells it the time.
+//
+// Locks, in the order in which they may be taken:
+//
+//  1. queue.mu: one identity's peer (its session, queue and poll memory), or the feedback queue; never two of them at once
+//  2. peerShard.mu, violations.mu, Hub.modules, ServiceSession.mu
+//  3. the locks of store and clock, which call nothing back
+//
+// Nothing of the caller's is called under any of them: what has to be told outside waits in queue.after until mu is free.
+// Sending telemetry takes none of them.
 package hub
 
 import (
 	"context"
 	"crypto/x509"
+	"errors"
+	"hash/maphash"
 	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,71 +54,128 @@ type Config struct {
 }
 
 // Hub is one IoT Hub. All methods may be called from any goroutine.
-type Hub struct{}
+type Hub struct {
+	cfg      Config
+	log      *slog.Logger
+	clock    *clock.Clock
+	registry store.Registry
+	events   store.EventLog
+	created  time.Time
+	metrics  *metrics
+
+	generation atomic.Int64 // the last generation id given
+	closed     atomic.Bool
+	cas        atomic.Pointer[[]*x509.Certificate]
+	modules    sync.Mutex // held while a module is created, so that the limit per device holds
+
+	devicebound *queueRules
+	feedback    feedbackQueue
+	violations  violations
+	pushes      workers
+
+	seed   maphash.Seed
+	shards [peerShards]peerShard
+}
 
 // New returns a running hub. Close ends it.
-func New(cfg Config) (*Hub, error) { panic("contract") }
+func New(cfg Config) (*Hub, error) {
+	if cfg.Engine == nil || cfg.Clock == nil || cfg.Logger == nil {
+		return nil, errors.New("hub: Engine, Clock and Logger must be given")
+	}
+	if cfg.Name == "" {
+		cfg.Name = "iolite"
+	}
+	if cfg.Poll == "" {
+		cfg.Poll = PollEnforce
+	}
+	if cfg.PollInterval <= 0 {
+		cfg.PollInterval = 25 * time.Minute // IoT Hub: "each device should poll for messages every 25 minutes or more"
+	}
+	h := &Hub{
+		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, registry: cfg.Engine.Registry(), events: cfg.Engine.Events(),
+		created: cfg.Clock.Now(), seed: maphash.MakeSeed(),
+	}
+	var err error
+	if h.metrics, err = newMetrics(cfg.Metrics, h.events); err != nil {
+		return nil, err
+	}
+	for i := range h.shards {
+		h.shards[i].peers = map[store.Key]*peer{}
+	}
+	h.cas.Store(new(slices.Clone(cfg.CAs)))
+	h.devicebound = h.newDeviceboundRules()
+	h.feedback.init(h)
+	return h, nil
+}
 
-// Close ends every session with CodeClosed and stops the timers.
-func (h *Hub) Close() { panic("contract") }
+// Close ends every session with CodeClosed and stops the timers. Nothing is pushed any more once it has returned.
+func (h *Hub) Close() {
+	h.closed.Store(true)
+	h.sweep()
+	h.feedback.clear()
+	h.pushes.stop()
+}
 
 // Reset closes every session with CodeClosed and empties registry, queues, events, violations and poll memory. It takes
-// milliseconds with 10,000 devices.
-func (h *Hub) Reset(ctx context.Context) error { panic("contract") }
+// milliseconds with 10,000 devices. Registered CAs stay.
+func (h *Hub) Reset(ctx context.Context) error {
+	// Sessions that are opened while this runs either find the registry empty, or are swept away with the others.
+	if err := h.cfg.Engine.Reset(ctx); err != nil {
+		return err
+	}
+	h.sweep()
+	h.feedback.clear()
+	h.ClearViolations()
+	return nil
+}
 
 // Name returns the hub's name, "iolite" by default: the IoT hub name and the Event Hubs-compatible name.
-func (h *Hub) Name() string { panic("contract") }
+func (h *Hub) Name() string { return h.cfg.Name }
 
 // Now returns the hub's time.
-func (h *Hub) Now() time.Time { panic("contract") }
+func (h *Hub) Now() time.Time { return h.clock.Now() }
 
-// Policies returns the shared access policies with their fixed development keys, in documented order.
-func (h *Hub) Policies() []auth.Policy { panic("contract") }
-
-// DeriveKeys returns the base64 primary and secondary keys that --device and seeds give an identity: derived from a fixed
-// secret and the id, the same in every process.
-func DeriveKeys(key store.Key) (primary, secondary string) { panic("contract") }
-
-// AddCA registers a CA certificate that may sign device certificates; CAs lists them.
-func (h *Hub) AddCA(ca *x509.Certificate) { panic("contract") }
+// AddCA registers a CA certificate that may sign device certificates; adding one twice changes nothing.
+func (h *Hub) AddCA(ca *x509.Certificate) {
+	for {
+		old := h.cas.Load()
+		if slices.ContainsFunc(*old, ca.Equal) {
+			return
+		}
+		if h.cas.CompareAndSwap(old, new(append(slices.Clone(*old), ca))) {
+			return
+		}
+	}
+}
 
 // CAs lists the registered CA certificates.
-func (h *Hub) CAs() []*x509.Certificate { panic("contract") }
+func (h *Hub) CAs() []*x509.Certificate { return slices.Clone(*h.cas.Load()) }
 
-// Violation is one HTTP poll for cloud-to-device messages that came sooner than the poll interval.
-type Violation struct {
-	DeviceID string
-	At       time.Time
-	Previous time.Time     // the poll it is measured from
-	Elapsed  time.Duration // At minus Previous
-	Interval time.Duration // the rule in force
-	Refused  bool          // answered with 429
-	Remote   string        // the poller's address
+// admin is the principal that may do everything.
+var admin = auth.Principal{Policy: "iothubowner", Rights: auth.RegistryRead | auth.RegistryWrite | auth.ServiceConnect | auth.DeviceConnect, Method: auth.MethodNone}
+
+// workers counts goroutines that the hub starts, so that Close can wait for them.
+type workers struct {
+	mu      sync.Mutex
+	wg      sync.WaitGroup
+	stopped bool
 }
 
-// Violations returns the kept violations, oldest first (the newest 10,000 are kept).
-func (h *Hub) Violations() []Violation { panic("contract") }
-
-// ViolationCount returns how many violations happened since start or the last ClearViolations, kept or not.
-func (h *Hub) ViolationCount() int { panic("contract") }
-
-// ClearViolations forgets them.
-func (h *Hub) ClearViolations() { panic("contract") }
-
-// Connection describes a connected device or module.
-type Connection struct {
-	store.Key
-	Door      string // door.Door.String
-	Remote    string
-	Since     time.Time
-	UserAgent string
-	Method    auth.Method
-	BytesIn   int64 // of the whole connection, which AMQP devices may share
-	BytesOut  int64
+// run starts f on a goroutine of its own, or reports false after stop.
+func (w *workers) run(f func()) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopped {
+		return false
+	}
+	w.wg.Go(f)
+	return true
 }
 
-// Connections lists the connected devices and modules, by id.
-func (h *Hub) Connections() []Connection { panic("contract") }
-
-// Disconnect ends the sessions of a device and its modules, cutting connections that only they use, and returns how many.
-func (h *Hub) Disconnect(deviceID string) int { panic("contract") }
+// stop waits for what runs and lets nothing start any more.
+func (w *workers) stop() {
+	w.mu.Lock()
+	w.stopped = true
+	w.mu.Unlock()
+	w.wg.Wait()
+}

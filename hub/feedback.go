@@ -1,0 +1,215 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/iolite-emulator/iolite/auth"
+	"github.com/iolite-emulator/iolite/clock"
+	"github.com/iolite-emulator/iolite/store"
+)
+
+// Limits of the feedback queue (article "Send cloud-to-device messages from an IoT hub", sections Message feedback and
+// Cloud-to-device configuration options), and how many batches Iolite keeps when nobody reads them.
+const (
+	feedbackBatch      = 64
+	feedbackWait       = 15 * time.Second
+	feedbackTTL        = time.Hour
+	feedbackLock       = time.Minute
+	feedbackDeliveries = 10
+	feedbackDepth      = 10_000
+)
+
+// feedbackType is the content type of a batch; SDKs look at it.
+const feedbackType = "application/vnd.microsoft.iothub.feedback.json"
+
+// feedbackTime is how record times are written: .NET's round-trip format in UTC.
+const feedbackTime = "2006-01-02T15:04:05.0000000Z"
+
+// feedbackRecord is one element of a batch.
+type feedbackRecord struct {
+	OriginalMessageID  string  `json:"originalMessageId"`
+	Description        string  `json:"description"`
+	DeviceGenerationID string  `json:"deviceGenerationId"`
+	DeviceID           string  `json:"deviceId"`
+	EnqueuedTimeUTC    string  `json:"enqueuedTimeUtc"` // when the outcome happened
+	StatusCode         outcome `json:"statusCode"`
+}
+
+// feedbackQueue gathers records into batches and queues those. The real hub closes a batch at 64 records or after 15 seconds; Iolite
+// also closes it as soon as a receiver waits for it, so that nobody waits for the clock.
+type feedbackQueue struct {
+	queue
+	open  []feedbackRecord // of the batch that is not closed yet
+	flush *clock.Timer     // closes it after feedbackWait; nil when it is empty
+}
+
+func (f *feedbackQueue) init(h *Hub) {
+	f.queue = queue{hub: h, rules: &queueRules{
+		store: h.cfg.Engine.Feedback(), lock: feedbackLock, deliveries: feedbackDeliveries, settled: h.feedbackSettled, refill: f.closeBatch,
+	}}
+}
+
+// wantsFeedback reports whether a message asks to hear of an outcome.
+func wantsFeedback(ack string, o outcome) bool {
+	switch ack {
+	case "full":
+		return true
+	case "positive":
+		return o == outcomeSuccess
+	case "negative":
+		return o != outcomeSuccess
+	}
+	return false
+}
+
+// report makes records of what happened to messages of key, as far as they ask for it.
+func (f *feedbackQueue) report(h *Hub, key store.Key, messages []store.Message, o outcome) {
+	var records []feedbackRecord
+	for _, m := range messages {
+		if wantsFeedback(m.Ack, o) {
+			records = append(records, feedbackRecord{OriginalMessageID: m.MessageID, Description: string(o), DeviceID: key.DeviceID, StatusCode: o})
+		}
+	}
+	if len(records) == 0 {
+		return
+	}
+	id, err := h.registry.Get(context.Background(), store.Key{DeviceID: key.DeviceID})
+	if err != nil {
+		return // the device was deleted in this moment, and its messages with it
+	}
+	now := h.clock.Now().Format(feedbackTime)
+	for i := range records {
+		records[i].DeviceGenerationID, records[i].EnqueuedTimeUTC = id.GenerationID, now
+	}
+	f.add(records)
+}
+
+func (f *feedbackQueue) add(records []feedbackRecord) {
+	f.mu.Lock()
+	defer f.unlock()
+	f.open = append(f.open, records...)
+	for len(f.open) >= feedbackBatch {
+		f.closeBatch()
+	}
+	f.wake()
+	if len(f.open) > 0 && f.flush == nil {
+		f.flush = f.hub.clock.AfterFunc(feedbackWait, f.onFlush)
+	}
+}
+
+// onFlush is the function of the timer flush.
+func (f *feedbackQueue) onFlush() {
+	f.mu.Lock()
+	defer f.unlock()
+	f.closeBatch()
+	f.wake()
+}
+
+// closeBatch queues up to 64 records as one message. The caller holds the lock.
+func (f *feedbackQueue) closeBatch() {
+	n := min(len(f.open), feedbackBatch)
+	if n == 0 {
+		return
+	}
+	body, err := json.Marshal(f.open[:n])
+	if err != nil {
+		f.hub.log.Error("feedback cannot be written", "error", err)
+	}
+	f.open = append([]feedbackRecord(nil), f.open[n:]...)
+	if len(f.open) == 0 && f.flush != nil {
+		f.flush.Stop()
+		f.flush = nil
+	}
+	f.queueBatch(body)
+}
+
+func (f *feedbackQueue) queueBatch(body []byte) {
+	now := f.hub.clock.Now()
+	m, err := f.rules.store.Enqueue(context.Background(), f.key, store.Message{
+		SystemProperties: store.SystemProperties{
+			MessageID: newUUID(), UserID: f.hub.cfg.Name, To: "/messages/serviceBound/feedback", ContentType: feedbackType, ContentEncoding: "utf-8",
+		},
+		Body: body, Enqueued: now, Deadline: now.Add(feedbackTTL),
+	}, feedbackDepth)
+	if err != nil {
+		f.hub.log.Warn("feedback is lost: nobody reads it and the queue is full", "batches", feedbackDepth, "error", err)
+		return
+	}
+	f.due(m.Deadline)
+}
+
+// clear forgets everything, for Reset and Close.
+func (f *feedbackQueue) clear() {
+	f.mu.Lock()
+	defer f.unlock()
+	f.open = nil
+	if f.flush != nil {
+		f.flush.Stop()
+		f.flush = nil
+	}
+	for _, s := range f.subs {
+		clear(s.unsettled)
+	}
+	f.rest()
+}
+
+// feedbackSettled notes that batches have left the feedback queue.
+func (h *Hub) feedbackSettled(_ store.Key, batches []store.Message, o outcome) {
+	if o != outcomeSuccess {
+		h.log.Info("feedback dropped", "batches", len(batches), "outcome", string(o))
+	}
+}
+
+// feedbackPath is the resource that tokens of feedback receivers are for.
+const feedbackPath = "messages/servicebound/feedback"
+
+// SubscribeFeedback pushes feedback batches; the rules of DeviceSession.SubscribeC2D hold, but several subscriptions compete for
+// the one queue. The body of each message is the JSON array of records. ServiceConnect.
+func (s *ServiceSession) SubscribeFeedback(deliver func(store.Message) bool) (*Subscription, error) {
+	if err := s.need(context.Background(), auth.ServiceConnect, feedbackPath); err != nil {
+		return nil, err
+	}
+	f := &s.hub.feedback
+	f.mu.Lock()
+	sub := f.subscribe(deliver)
+	sub.service = s
+	f.unlock()
+	if !s.keep(sub) {
+		sub.Close()
+		return nil, s.hub.NewError(CodeClosed)
+	}
+	return sub, nil
+}
+
+// PollFeedback locks the next feedback batch; ok is false when there is none. ServiceConnect.
+func (s *ServiceSession) PollFeedback(ctx context.Context) (m store.Message, ok bool, err error) {
+	err = s.withFeedback(ctx, func(q *queue) error {
+		m, ok = q.poll()
+		return nil
+	})
+	return m, ok, err
+}
+
+// CompleteFeedback removes a batch, AbandonFeedback gives it back. CodeLockLost.
+func (s *ServiceSession) CompleteFeedback(ctx context.Context, lockToken string) error {
+	return s.withFeedback(ctx, func(q *queue) error { return q.remove(lockToken, outcomeSuccess) })
+}
+
+// AbandonFeedback gives a batch back to be delivered again. CodeLockLost.
+func (s *ServiceSession) AbandonFeedback(ctx context.Context, lockToken string) error {
+	return s.withFeedback(ctx, func(q *queue) error { return q.release(lockToken, false) })
+}
+
+func (s *ServiceSession) withFeedback(ctx context.Context, do func(*queue) error) error {
+	if err := s.need(ctx, auth.ServiceConnect, feedbackPath); err != nil {
+		return err
+	}
+	f := &s.hub.feedback
+	f.mu.Lock()
+	defer f.unlock()
+	err := do(&f.queue)
+	f.wake()
+	return err
+}

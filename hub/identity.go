@@ -1,0 +1,119 @@
+package hub
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"strings"
+
+	"github.com/iolite-emulator/iolite/store"
+)
+
+// Limits of the identity registry (article "Understand the identity registry in your IoT hub").
+const (
+	maxModules      = 20 // per device
+	maxStatusReason = 128
+	minKey, maxKey  = 16, 64 // bytes
+)
+
+// edgeScheme begins the scope of an IoT Edge device.
+const edgeScheme = "ms-azure-iot-edge://"
+
+// complete checks the fields of an identity that a service may set and fills in what it left out.
+func (h *Hub) complete(id *store.Identity) error {
+	if !validID(id.DeviceID) || id.ModuleID != "" && !validID(id.ModuleID) {
+		return h.NewError(CodeArgumentInvalid, "an id is not of 1 to 128 ASCII letters, digits and -:.+%_#*?!(),=@;$'")
+	}
+	if len(id.StatusReason) > maxStatusReason {
+		return h.NewError(CodeArgumentInvalid, "statusReason is longer than 128 characters")
+	}
+	if id.Status == "" {
+		id.Status = store.Enabled
+	}
+	if id.Status != store.Enabled && id.Status != store.Disabled {
+		return h.NewError(CodeArgumentInvalid, "status is neither enabled nor disabled")
+	}
+	if problem := completeAuthentication(&id.Authentication, id.ModuleID != ""); problem != "" {
+		return h.NewError(CodeArgumentInvalid, problem)
+	}
+	return nil
+}
+
+// completeAuthentication checks an authentication and drops what does not belong to its type. It returns what is wrong, or "".
+func completeAuthentication(a *store.Authentication, module bool) string {
+	if a.Type == "" {
+		a.Type = store.AuthSAS
+		if a.PrimaryThumbprint != "" || a.SecondaryThumbprint != "" {
+			a.Type = store.AuthSelfSigned
+		}
+	}
+	if a.Type == store.AuthNone && module {
+		a.Type = store.AuthSAS
+	}
+	switch a.Type {
+	case store.AuthSAS:
+		return completeKeys(a)
+	case store.AuthSelfSigned:
+		if !validThumbprint(a.PrimaryThumbprint) || !validThumbprint(a.SecondaryThumbprint) {
+			return "a thumbprint is not of 40 or 64 hexadecimal digits"
+		}
+		*a = store.Authentication{Type: a.Type, PrimaryThumbprint: a.PrimaryThumbprint, SecondaryThumbprint: a.SecondaryThumbprint}
+		return ""
+	case store.AuthCA:
+		*a = store.Authentication{Type: a.Type}
+		return ""
+	}
+	return "authentication.type is none of sas, selfSigned and certificateAuthority"
+}
+
+func completeKeys(a *store.Authentication) string {
+	*a = store.Authentication{Type: a.Type, PrimaryKey: a.PrimaryKey, SecondaryKey: a.SecondaryKey}
+	if a.PrimaryKey == "" && a.SecondaryKey == "" {
+		a.PrimaryKey, a.SecondaryKey = newKeys()
+		return ""
+	}
+	if a.PrimaryKey == "" || a.SecondaryKey == "" {
+		return "of the two keys only one is given"
+	}
+	if !validKey(a.PrimaryKey) || !validKey(a.SecondaryKey) {
+		return "a key is not the base64 text of 16 to 64 bytes"
+	}
+	return ""
+}
+
+func validKey(key string) bool {
+	b, err := base64.StdEncoding.DecodeString(key)
+	return err == nil && len(b) >= minKey && len(b) <= maxKey
+}
+
+// validThumbprint accepts SHA-1 and SHA-256 in hex, and none at all.
+func validThumbprint(t string) bool {
+	if t == "" {
+		return true
+	}
+	_, err := hex.DecodeString(t)
+	return err == nil && (len(t) == 40 || len(t) == 64)
+}
+
+// completeScope gives an edge device the scope that its children name, and a leaf device its parent's (article "IoT Edge: identity
+// and module hierarchy"). Once given, an edge device's scope cannot change.
+func (h *Hub) completeScope(id *store.Identity, old store.Identity) error {
+	switch {
+	case id.ModuleID != "":
+		id.IoTEdge, id.DeviceScope, id.ParentScopes = false, old.DeviceScope, nil
+	case id.IoTEdge && id.DeviceScope == "" && old.IoTEdge:
+		id.DeviceScope = old.DeviceScope
+	case id.IoTEdge && old.IoTEdge && id.DeviceScope != old.DeviceScope:
+		return h.NewError(CodeInvalidDeviceScope)
+	case id.IoTEdge && !old.IoTEdge:
+		id.DeviceScope = edgeScheme + id.DeviceID + "-" + id.GenerationID
+	case !id.IoTEdge:
+		id.ParentScopes = nil
+		if id.DeviceScope != "" {
+			if !strings.HasPrefix(id.DeviceScope, edgeScheme) {
+				return h.NewError(CodeArgumentInvalid, "deviceScope is not the scope of an edge device")
+			}
+			id.ParentScopes = []string{id.DeviceScope}
+		}
+	}
+	return nil
+}

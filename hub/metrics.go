@@ -1,0 +1,97 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/iolite-emulator/iolite/door"
+	"github.com/iolite-emulator/iolite/store"
+)
+
+// metrics are the hub's counters, each found once: counting looks nothing up. What the engine counts itself is read when asked
+// for, so that telemetry pays nothing.
+type metrics struct {
+	queued, delivered, violations prometheus.Counter
+
+	settled   map[outcome]prometheus.Counter
+	errors    map[Code]prometheus.Counter
+	sessions  [door.Control + 1]prometheus.Gauge // by door; 0 for none
+	connected atomic.Int64                       // devices, without modules
+}
+
+// newMetrics registers the metrics with r, or with nobody when r is nil.
+func newMetrics(r prometheus.Registerer, events store.EventLog) (*metrics, error) {
+	m := &metrics{
+		queued:     counter("iolite_c2d_queued_total", "Cloud-to-device messages accepted into a queue."),
+		delivered:  counter("iolite_c2d_delivered_total", "Deliveries of queued messages and feedback batches, repeated ones included."),
+		violations: counter("iolite_poll_violations_total", "HTTP polls for cloud-to-device messages that came too soon."),
+		settled:    map[outcome]prometheus.Counter{},
+		errors:     map[Code]prometheus.Counter{},
+	}
+	settled := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "iolite_c2d_settled_total", Help: "Cloud-to-device messages that left their queue, by outcome."}, []string{"outcome"})
+	for _, o := range []outcome{outcomeSuccess, outcomeExpired, outcomeExceeded, outcomeRejected, outcomePurged} {
+		m.settled[o] = settled.WithLabelValues(string(o))
+	}
+	errs := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "iolite_errors_total", Help: "Errors answered, by IoT Hub error code."}, []string{"code"})
+	for _, row := range table {
+		m.errors[row.Code] = errs.WithLabelValues(strconv.Itoa(int(row.Code)))
+	}
+	sessions := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "iolite_sessions", Help: "Connected devices and modules, by door."}, []string{"door"})
+	for d := range m.sessions {
+		m.sessions[d] = sessions.WithLabelValues(door.Door(d).String())
+	}
+	return m, register(r, append(eventMetrics(events), m.queued, m.delivered, m.violations, settled, errs, sessions))
+}
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+}
+
+// eventMetrics are what the event log knows by itself. A reset hub begins at zero again, as counters may.
+func eventMetrics(events store.EventLog) []prometheus.Collector {
+	stored := func() (n float64) {
+		for p := range events.Partitions() {
+			if info, err := events.Info(context.Background(), p); err == nil {
+				n += float64(info.LastSequence + 1)
+			}
+		}
+		return n
+	}
+	return []prometheus.Collector{
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "iolite_events_stored_total", Help: "Telemetry messages stored."}, stored),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "iolite_events_evicted_total", Help: "Telemetry messages dropped for the memory limit, oldest first."},
+			func() float64 { return float64(events.Evicted()) }),
+	}
+}
+
+func register(r prometheus.Registerer, collectors []prometheus.Collector) error {
+	if r == nil {
+		return nil
+	}
+	for _, c := range collectors {
+		if err := r.Register(c); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return nil
+}
+
+// opened and closed count sessions.
+func (m *metrics) opened(c *door.Conn, key store.Key) { m.count(c, key, 1) }
+
+func (m *metrics) closed(c *door.Conn, key store.Key) { m.count(c, key, -1) }
+
+func (m *metrics) count(c *door.Conn, key store.Key, by int) {
+	d := door.Door(0)
+	if c != nil {
+		d = c.Door()
+	}
+	m.sessions[d].Add(float64(by))
+	if key.ModuleID == "" {
+		m.connected.Add(int64(by))
+	}
+}

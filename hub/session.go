@@ -1,0 +1,240 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/iolite-emulator/iolite/auth"
+	"github.com/iolite-emulator/iolite/clock"
+	"github.com/iolite-emulator/iolite/door"
+	"github.com/iolite-emulator/iolite/store"
+)
+
+// DeviceOptions describe the connection behind a device session.
+type DeviceOptions struct {
+	Conn      *door.Conn
+	UserAgent string
+	ModelID   string // dtmi of the connection, empty when none
+	// Ended is called once, from any goroutine and without hub locks, when the hub ends the session: CodeConnectionReplaced (a
+	// newer connection of the same identity), CodeTokenExpired, CodeDeviceDisabled, CodeDeviceNotFound (deleted), CodeClosed. The head then closes
+	// the connection (MQTT) or the identity's links (AMQP) with that error. It is not called after Close. It must not block.
+	Ended func(*Error)
+	// Transient is for one HTTP request: the session is no connection, replaces none and needs no Ended.
+	Transient bool
+}
+
+// DeviceSession is the handle of one connected device or module. Its methods may be called from any goroutine; after its end
+// they fail with the error it ended with.
+type DeviceSession struct {
+	hub     *Hub
+	key     store.Key
+	peer    *peer
+	options DeviceOptions
+	since   time.Time
+
+	// What every message of the session is stamped with.
+	partition  int
+	generation string
+	authMethod string
+	to         string
+
+	ended atomic.Pointer[Error] // why, nil while the session lives
+
+	// Guarded by the peer's lock.
+	method auth.Method
+	expiry *clock.Timer  // nil when the principal never expires
+	push   *Subscription // of the devicebound queue; nil when there is none
+}
+
+// OpenDevice lets principal p act as key: it checks scope, rights and the device's status, closes an older connection of the
+// same identity (unless o.Transient), and marks the identity connected. CodeUnauthorized when p may not; CodeDeviceNotFound or
+// CodeModuleNotFound when a hub policy (or anybody, with authentication off) names an identity that does not exist.
+func (h *Hub) OpenDevice(ctx context.Context, p auth.Principal, key store.Key, o DeviceOptions) (*DeviceSession, error) {
+	if !mayAct(p, key) {
+		return nil, h.unauthorized(ctx, key, fmt.Errorf("%s may not act as this identity", principalName(p)))
+	}
+	s := &DeviceSession{hub: h, key: key, options: o}
+	peer := h.lockPeer(key)
+	defer h.unlockPeer(peer)
+	s.peer = peer
+	if h.closed.Load() {
+		return nil, h.NewError(CodeClosed)
+	}
+	// Read under the peer's lock: who deletes the identity takes it afterwards, and finds the session.
+	id, err := h.activeIdentity(ctx, key)
+	if err != nil {
+		return nil, h.openError(ctx, p, key, err)
+	}
+	s.stamp(id, p)
+	peer.activity.Store(s.since.UnixNano())
+	if !o.Transient {
+		peer.install(ctx, s, p)
+	}
+	return s, nil
+}
+
+// errDisabled is why a disabled device and its modules may not connect.
+var errDisabled = errors.New("the device is disabled")
+
+// activeIdentity returns an identity that may connect.
+func (h *Hub) activeIdentity(ctx context.Context, key store.Key) (store.Identity, error) {
+	id, err := h.registry.Get(ctx, key)
+	if err != nil {
+		return id, err
+	}
+	device := id
+	if key.ModuleID != "" {
+		if device, err = h.registry.Get(ctx, store.Key{DeviceID: key.DeviceID}); err != nil {
+			return id, err
+		}
+	}
+	if device.Status == store.Disabled {
+		return id, errDisabled
+	}
+	return id, nil
+}
+
+// openError is what a peer learns when its identity cannot connect: only a hub policy learns that it does not exist.
+func (h *Hub) openError(ctx context.Context, p auth.Principal, key store.Key, err error) error {
+	switch {
+	case errors.Is(err, store.ErrNotFound) && (p.IsPolicy() || h.cfg.AuthOff):
+		return h.notFound(key)
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, errDisabled):
+		return h.unauthorized(ctx, key, err)
+	}
+	return err
+}
+
+// stamp prepares what the session's messages will carry.
+func (s *DeviceSession) stamp(id store.Identity, p auth.Principal) {
+	s.key = id.Key
+	s.since = s.hub.clock.Now()
+	s.method = p.Method
+	s.partition = PartitionOf(s.key.DeviceID, s.hub.events.Partitions())
+	s.generation = id.GenerationID
+	s.authMethod = authMethod(p, s.key)
+	s.to = "/" + devicePath(s.key) + "/messages/events"
+}
+
+// install makes s the peer's connection in place of an older one. The caller holds the lock.
+func (p *peer) install(ctx context.Context, s *DeviceSession, principal auth.Principal) {
+	h := s.hub
+	if old := p.session; old != nil {
+		p.session = nil // it stays connected, so nobody is told otherwise
+		p.end(old, h.NewError(CodeConnectionReplaced))
+	}
+	p.session = s
+	s.expireWith(principal)
+	h.metrics.opened(s.options.Conn, s.key)
+	h.touch(ctx, s.key, func(a *store.Activity) {
+		a.Connected, a.ConnectedUpdated, a.LastActivity = true, s.since, s.since
+		if s.options.ModelID != "" {
+			a.ModelID = s.options.ModelID
+		}
+	})
+}
+
+// touch changes what connections change of an identity; one that was deleted meanwhile needs no change.
+func (h *Hub) touch(ctx context.Context, key store.Key, change func(*store.Activity)) {
+	if err := h.registry.Touch(ctx, key, change); err != nil && !errors.Is(err, store.ErrNotFound) {
+		h.log.Error("the connection state cannot be stored", "device", key.DeviceID, "module", key.ModuleID, "error", err)
+	}
+}
+
+// finish ends s as far as the hub is concerned, and reports false when it has ended before. The caller holds the lock.
+func (p *peer) finish(s *DeviceSession, why *Error) bool {
+	if !s.ended.CompareAndSwap(nil, why) {
+		return false
+	}
+	if s.expiry != nil {
+		s.expiry.Stop()
+	}
+	if s.push != nil {
+		p.drop(s.push)
+	}
+	if s.options.Transient {
+		return true
+	}
+	s.hub.metrics.closed(s.options.Conn, s.key)
+	if p.session == s {
+		p.session = nil
+		now := s.hub.clock.Now()
+		active := time.Unix(0, p.activity.Load()).UTC()
+		s.hub.touch(context.Background(), s.key, func(a *store.Activity) {
+			a.Connected, a.ConnectedUpdated, a.LastActivity = false, now, active
+		})
+		p.activity.Store(0) // the registry has it
+	}
+	return true
+}
+
+// end is finish for an end that the head must be told of.
+func (p *peer) end(s *DeviceSession, why *Error) {
+	if p.finish(s, why) && s.options.Ended != nil {
+		p.later(func() { s.options.Ended(why) })
+	}
+}
+
+// Key returns the identity.
+func (s *DeviceSession) Key() store.Key { return s.key }
+
+// Renew replaces the principal after a token renewal (AMQP $cbs) and restarts the expiry timer. A principal that may not act as
+// the identity changes nothing.
+func (s *DeviceSession) Renew(p auth.Principal) {
+	if !mayAct(p, s.key) {
+		s.hub.log.Warn("a token renewal was ignored: it is for somebody else", "device", s.key.DeviceID, "module", s.key.ModuleID, "principal", principalName(p))
+		return
+	}
+	s.peer.mu.Lock()
+	defer s.peer.unlock()
+	if s.ended.Load() == nil {
+		s.expireWith(p)
+	}
+}
+
+// expireWith ends the session when the principal's token ends, and tokenGrace later. The caller holds the peer's lock.
+func (s *DeviceSession) expireWith(p auth.Principal) {
+	s.method = p.Method
+	if s.expiry != nil {
+		s.expiry.Stop()
+		s.expiry = nil
+	}
+	if !p.Expiry.IsZero() {
+		s.expiry = s.hub.clock.At(p.Expiry.Add(tokenGrace), s.expire)
+	}
+}
+
+func (s *DeviceSession) expire() {
+	s.peer.mu.Lock()
+	s.peer.end(s, s.hub.NewError(CodeTokenExpired))
+	s.hub.unlockPeer(s.peer)
+}
+
+// Close ends the session from the head's side: the connection is gone or the last link was detached. Unsettled messages of
+// its subscription are released. It may be called more than once.
+func (s *DeviceSession) Close() {
+	if s.ended.Load() != nil {
+		return
+	}
+	if s.options.Transient {
+		s.ended.CompareAndSwap(nil, errSessionClosed)
+		return
+	}
+	s.peer.mu.Lock()
+	s.peer.finish(s, errSessionClosed)
+	s.hub.unlockPeer(s.peer)
+}
+
+// errSessionClosed is what the methods of a session fail with after Close.
+var errSessionClosed = newError(CodeClosed, time.Unix(0, 0), "the session was closed")
+
+// live returns the error the session ended with, or nil.
+func (s *DeviceSession) live() error {
+	if e := s.ended.Load(); e != nil {
+		return e
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+package hub
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/iolite-emulator/iolite/store"
+)
+
+// maxTelemetry is the largest message, or batch of messages, in bytes as telemetrySize counts them (article "Create and read
+// messages": 256 KB).
+const maxTelemetry = 256 << 10
+
+// sourceTelemetry is the iothub-message-source of what devices send.
+const sourceTelemetry = "Telemetry"
+
+// Telemetry is one device-to-cloud message as a device sent it. Reserved application properties (iothub-creation-time-utc,
+// iothub-message-schema, iothub-operation, iothub-ack, ...) may stand in Properties: SendTelemetry moves them where they belong.
+type Telemetry struct {
+	store.SystemProperties
+	Properties []store.Property
+	Body       []byte
+}
+
+// batches holds slices that telemetry is put together in, so that sending allocates nothing.
+var batches = sync.Pool{New: func() any { return new([]store.Event) }}
+
+// SendTelemetry checks size (256 KiB for all together) and stores the messages, all or none; on return they are durable as
+// far as the engine goes, and may be acknowledged. The messages are not kept: the caller may reuse their memory.
+// CodeMessageTooLarge, CodeArgumentInvalid (bad ids).
+func (s *DeviceSession) SendTelemetry(ctx context.Context, messages ...Telemetry) error {
+	if err := s.live(); err != nil {
+		return err
+	}
+	if err := s.checkTelemetry(messages); err != nil {
+		return err
+	}
+	now := s.hub.clock.Now()
+	batch := batches.Get().(*[]store.Event)
+	for i := range messages {
+		*batch = append(*batch, s.event(&messages[i], now))
+	}
+	_, err := s.hub.events.Append(ctx, s.partition, *batch...)
+	clear(*batch)
+	*batch = (*batch)[:0]
+	batches.Put(batch)
+	if err != nil {
+		return err
+	}
+	s.peer.activity.Store(now.UnixNano())
+	return nil
+}
+
+// checkTelemetry applies the limits.
+func (s *DeviceSession) checkTelemetry(messages []Telemetry) error {
+	size := 0
+	for i := range messages {
+		m := &messages[i]
+		if m.MessageID != "" && !validID(m.MessageID) {
+			return s.hub.NewError(CodeArgumentInvalid, "the message id is not of 1 to 128 ASCII letters, digits and -:.+%_#*?!(),=@;$'")
+		}
+		size += messageSize(&m.SystemProperties, m.Properties, m.Body)
+	}
+	if size > maxTelemetry {
+		return s.hub.NewError(CodeMessageTooLarge, sizes(size, maxTelemetry))
+	}
+	return nil
+}
+
+// messageSize counts a message as IoT Hub does: the body, the values of system properties, and the names and values of
+// application properties.
+func messageSize(p *store.SystemProperties, properties []store.Property, body []byte) int {
+	size := len(body) + len(p.MessageID) + len(p.CorrelationID) + len(p.UserID) + len(p.To) + len(p.ContentType) + len(p.ContentEncoding) +
+		len(p.CreationTime) + len(p.MessageSchema) + len(p.Operation) + len(p.Ack) + len(p.OutputName) + len(p.InterfaceID) + len(p.Subject) +
+		len(p.DiagnosticID) + len(p.DiagnosticCtx)
+	for i := range properties {
+		size += len(properties[i].Name) + len(properties[i].Value)
+	}
+	return size
+}
+
+// event stamps a message with who sent it and how (article "Create and read messages", section System properties).
+func (s *DeviceSession) event(m *Telemetry, now time.Time) store.Event {
+	e := store.Event{
+		SystemProperties: m.SystemProperties,
+		Properties:       m.Properties,
+		Body:             m.Body,
+		PartitionKey:     s.key.DeviceID,
+		DeviceID:         s.key.DeviceID,
+		ModuleID:         s.key.ModuleID,
+		GenerationID:     s.generation,
+		AuthMethod:       s.authMethod,
+		Source:           sourceTelemetry,
+		ModelID:          s.options.ModelID,
+		Enqueued:         now,
+	}
+	if e.To == "" {
+		e.To = s.to
+	}
+	e.Properties = liftReserved(&e.SystemProperties, e.Properties)
+	return e
+}
+
+// SendWill stores the message of an MQTT Will with the property iothub-MessageType=Will. It works after the session's end, too:
+// that is when a Will is sent.
+func (s *DeviceSession) SendWill(ctx context.Context, m Telemetry) error {
+	properties := make([]store.Property, 0, len(m.Properties)+1)
+	m.Properties = append(append(properties, m.Properties...), store.Property{Name: "iothub-MessageType", Value: "Will"})
+	if err := s.checkTelemetry([]Telemetry{m}); err != nil {
+		return err
+	}
+	_, err := s.hub.events.Append(ctx, s.partition, s.event(&m, s.hub.clock.Now()))
+	return err
+}
+
+// reservedField returns where the value of a reserved application property belongs: in *field, or nowhere when field is nil, since
+// the hub says for itself who sent a message.
+func reservedField(p *store.SystemProperties, name string) (field *string, reserved bool) {
+	if len(name) < len("iothub-ack") || name[0] != 'i' && name[0] != 'I' {
+		return nil, false
+	}
+	switch strings.ToLower(name) {
+	case "iothub-ack":
+		return &p.Ack, true
+	case "iothub-creation-time-utc":
+		return &p.CreationTime, true
+	case "iothub-message-schema":
+		return &p.MessageSchema, true
+	case "iothub-operation":
+		return &p.Operation, true
+	case "iothub-outputname":
+		return &p.OutputName, true
+	case "iothub-interface-id":
+		return &p.InterfaceID, true
+	case "iothub-connection-device-id", "iothub-connection-module-id", "iothub-connection-auth-method",
+		"iothub-connection-auth-generation-id", "iothub-enqueuedtime", "iothub-message-source":
+		return nil, true
+	}
+	return nil, false
+}
+
+// liftReserved moves reserved application properties to the system properties they are, and returns the others. A system property
+// that was given as one already counts more. The properties are copied only when there is something to move.
+func liftReserved(p *store.SystemProperties, properties []store.Property) []store.Property {
+	for i := range properties {
+		if _, reserved := reservedField(p, properties[i].Name); reserved {
+			return liftFrom(p, properties, i)
+		}
+	}
+	return properties
+}
+
+func liftFrom(p *store.SystemProperties, properties []store.Property, first int) []store.Property {
+	kept := append(make([]store.Property, 0, len(properties)), properties[:first]...)
+	for _, one := range properties[first:] {
+		field, reserved := reservedField(p, one.Name)
+		switch {
+		case !reserved:
+			kept = append(kept, one)
+		case field != nil && *field == "":
+			*field = one.Value
+		}
+	}
+	return kept
+}
