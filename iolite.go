@@ -16,7 +16,6 @@ import (
 	"github.com/iolite-emulator/iolite/broker"
 	"github.com/iolite-emulator/iolite/certs"
 	"github.com/iolite-emulator/iolite/clock"
-	"github.com/iolite-emulator/iolite/control"
 	"github.com/iolite-emulator/iolite/door"
 	"github.com/iolite-emulator/iolite/httpapi"
 	"github.com/iolite-emulator/iolite/hub"
@@ -38,7 +37,7 @@ type Emulator struct {
 	http   *httpapi.Server
 
 	doors   []openedDoor
-	control *control.Server
+	control *controlDoor // nil when it is off
 	ready   atomic.Bool
 	close   sync.Once
 }
@@ -122,9 +121,7 @@ func (e *Emulator) open(ctx context.Context) error {
 func (e *Emulator) Close() {
 	e.close.Do(func() {
 		e.ready.Store(false)
-		if e.control != nil {
-			e.control.Close()
-		}
+		e.closeControl()
 		e.hub.Close()
 		e.broker.Close()
 		e.amqp.Close()

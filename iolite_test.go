@@ -1,0 +1,138 @@
+package iolite_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/iolite-emulator/iolite"
+	"github.com/iolite-emulator/iolite/control/client"
+	"github.com/iolite-emulator/iolite/door"
+	"github.com/iolite-emulator/iolite/iolitetest"
+	"github.com/iolite-emulator/iolite/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const seed = `
+devices:
+  - id: plain
+    modules: [{id: m1}]
+    messages:
+      - {body: first, messageId: a, ack: full, properties: {colour: red}}
+      - {bodyBase64: AAEC}
+  - id: off
+    status: disabled
+    statusReason: under repair
+  - id: certified
+    authentication: {type: selfSigned, primaryThumbprint: 0123456789012345678901234567890123456789}
+`
+
+func withSeed(text string) iolitetest.Option {
+	return iolitetest.With(func(o *iolite.Options) { o.Seed = strings.NewReader(text) })
+}
+
+func TestSeedIsThereWhenTheDoorsOpen(t *testing.T) {
+	e := iolitetest.Run(t, withSeed(seed), iolitetest.WithDevices("extra", "plain"))
+	admin := e.Hub().Admin()
+	list, err := admin.Devices(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, d := range list {
+		got = append(got, fmt.Sprintf("%s %s %s %d", d.DeviceID, d.Status, d.Authentication.Type, d.C2DCount))
+	}
+	want := []string{"certified enabled selfSigned 0", "extra enabled sas 0", "off disabled sas 0", "plain enabled sas 2"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("devices (-want +got):\n%s", diff)
+	}
+	if _, err := admin.Identity(t.Context(), store.Key{DeviceID: "plain", ModuleID: "m1"}); err != nil {
+		t.Errorf("module: %v", err)
+	}
+}
+
+func TestKeysOfNamedDevicesNeverChange(t *testing.T) {
+	first, err := iolitetest.Run(t, iolitetest.WithDevices("d1")).DeviceConnectionString(t.Context(), store.Key{DeviceID: "d1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := iolitetest.Run(t, iolitetest.WithDevices("d1")).DeviceConnectionString(t.Context(), store.Key{DeviceID: "d1"})
+	if err != nil || first != second {
+		t.Errorf("%q, then %q (%v)", first, second, err)
+	}
+}
+
+func TestResetBringsBackTheSeedAndRealTime(t *testing.T) {
+	e := iolitetest.Run(t, withSeed(seed))
+	admin := e.Hub().Admin()
+	for i := range 10000 {
+		if _, err := admin.CreateIdentity(t.Context(), store.Identity{Key: store.Key{DeviceID: fmt.Sprintf("d%d", i)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.Clock().Advance(2 * time.Hour) // the seed's messages expire
+	if err := e.Reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	list, err := admin.Devices(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != 3 || list[2].C2DCount != 2 {
+		t.Errorf("after reset: %d devices, %+v", len(list), list[len(list)-1])
+	}
+	if e.Clock().Offset() != 0 {
+		t.Errorf("the clock is still moved by %v", e.Clock().Offset())
+	}
+}
+
+func TestReadyOnlyWhileEveryDoorAccepts(t *testing.T) {
+	e := iolitetest.Run(t)
+	api := client.New(e.Info().Control)
+	if err := api.Ready(t.Context()); err != nil {
+		t.Errorf("Ready after Start: %v", err)
+	}
+	for _, d := range []door.Door{door.MQTT, door.AMQP, door.HTTPS, door.PlainAMQP} {
+		if e.Port(d) == 0 {
+			t.Errorf("the %s door is shut", d)
+		}
+	}
+	e.Close()
+	if e.Ready() {
+		t.Error("Ready after Close")
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
+func TestStartRefusesWhatCannotBe(t *testing.T) {
+	taken := iolitetest.Run(t)
+	for name, o := range map[string]iolite.Options{
+		"too many partitions":       {Partitions: 33},
+		"misspelt seed":             {Seed: strings.NewReader("devcies: []")},
+		"seed with a twin of an id": {Seed: strings.NewReader("devices: [{id: a}, {id: a}]")},
+		"taken port":                {MQTT: iolite.Port(taken.Port(door.MQTT))},
+		"bad device name":           {Devices: []string{"no spaces allowed"}},
+		"foreign host name":         {Hostname: "example.com"},
+	} {
+		e, err := iolite.Start(context.Background(), o)
+		if err == nil {
+			e.Close()
+			t.Errorf("%s: started", name)
+		}
+	}
+}
+
+func TestShutDoorsAreShut(t *testing.T) {
+	e := iolitetest.Run(t, iolitetest.With(func(o *iolite.Options) { o.EventHub, o.AMQP, o.Control = iolite.Off, iolite.Off, "off" }))
+	if e.Port(door.AMQP) != 0 || e.Port(door.PlainAMQP) != 0 || e.Port(door.MQTT) == 0 || e.Info().Control != "" {
+		t.Errorf("doors: %+v", e.Info().Doors)
+	}
+}
