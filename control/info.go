@@ -1,5 +1,7 @@
 package control
 
+import "net/http"
+
 // Info is what a client needs to know of a running hub: the answer of GET /iolite/v1/info, in JSON.
 type Info struct {
 	Version  string `json:"version"`
@@ -41,4 +43,16 @@ type PolicyInfo struct {
 type DeviceConnection struct {
 	DeviceID         string `json:"deviceId"`
 	ConnectionString string `json:"connectionString"`
+}
+
+// getInfo is GET /iolite/v1/info.
+func (s *Server) getInfo(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.info()) }
+
+// info returns what there is to know, with empty lists instead of none.
+func (s *Server) info() Info {
+	i := s.Info()
+	i.Doors = append([]Door{}, i.Doors...)
+	i.Policies = append([]PolicyInfo{}, i.Policies...)
+	i.Devices = append([]DeviceConnection{}, i.Devices...)
+	return i
 }

@@ -66,6 +66,13 @@ func (c *Client) Roots(ctx context.Context) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// AddCAs registers the CA certificates of a PEM text to sign device certificates, and returns them.
+func (c *Client) AddCAs(ctx context.Context, pem []byte) ([]control.CA, error) {
+	var added control.CAs
+	_, err := c.send(ctx, http.MethodPost, "/iolite/v1/cas", bytes.NewReader(pem), "application/x-pem-file", &added)
+	return added.CAs, err
+}
+
 // Violations lists the HTTP poll violations.
 func (c *Client) Violations(ctx context.Context) (v control.Violations, err error) {
 	_, err = c.call(ctx, http.MethodGet, "/iolite/v1/violations", nil, &v)
@@ -112,18 +119,23 @@ func (c *Client) Disconnect(ctx context.Context, deviceID string) (int, error) {
 
 // call does one request; an answer that is no success is an error with the hub's own words.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) ([]byte, error) {
-	var body bytes.Buffer
-	if in != nil {
-		if err := json.NewEncoder(&body).Encode(in); err != nil {
-			return nil, err
-		}
+	if in == nil {
+		return c.send(ctx, method, path, nil, "", out)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, "http://"+c.address+path, &body)
+	var body bytes.Buffer
+	if err := json.NewEncoder(&body).Encode(in); err != nil {
+		return nil, err
+	}
+	return c.send(ctx, method, path, &body, "application/json", out)
+}
+
+func (c *Client) send(ctx context.Context, method, path string, body io.Reader, contentType string, out any) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+c.address+path, body)
 	if err != nil {
 		return nil, err
 	}
-	if in != nil {
-		request.Header.Set("Content-Type", "application/json")
+	if body != nil {
+		request.Header.Set("Content-Type", contentType)
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
