@@ -1,0 +1,250 @@
+package amqpsrv
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/iolite-emulator/iolite/amqp10"
+	"github.com/iolite-emulator/iolite/hub"
+	"github.com/iolite-emulator/iolite/store"
+)
+
+// readAhead is how many events are read from the hub at once.
+const readAhead = 128
+
+// runtimeMetric is the capability of telling about the end of the partition with every event.
+const runtimeMetric amqp10.Symbol = "com.microsoft:enable-receiver-runtime-metric"
+
+// eventReceiver is {event hub}/ConsumerGroups/{group}/Partitions/{id}: a peer reads a partition. Its goroutine, pump, exists
+// only while there is something to do: new events, or new credit. It ends when it runs out of either, or with the link.
+type eventReceiver struct {
+	p         *peer
+	link      *amqp10.Link
+	service   *hub.ServiceSession
+	reader    *hub.EventReader
+	owner     ownerKey
+	partition string
+	metrics   bool // the peer wants runtime metrics
+
+	// Used by pump alone.
+	composer composer
+	waiting  []store.Event // read and not yet sent
+	next     int           // the first of them
+	tags     uint64
+
+	mu      sync.Mutex
+	running bool
+	again   bool // something changed while pump was running
+	gone    bool
+}
+
+func (p *peer) attachEventReceiver(l *amqp10.Link, a address) (amqp10.Node, *amqp10.Error) {
+	if err := p.knownEntity(a.entity); err != nil {
+		return nil, err
+	}
+	from, err := p.filter(l)
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.service(a.path)
+	if err != nil {
+		return nil, err
+	}
+	r := &eventReceiver{p: p, link: l, service: s, partition: a.partition,
+		owner: ownerKey{strings.ToLower(a.group), a.partition}}
+	if err := r.open(a, from); err != nil {
+		s.Close()
+		return nil, p.asError(err)
+	}
+	if slices.Contains(l.DesiredCapabilities(), runtimeMetric) {
+		r.metrics = true
+		l.SetOfferedCapabilities(runtimeMetric)
+	}
+	return r, nil
+}
+
+// filter reads the position that the source's filter asks for. The reply echoes the source; filters that have no effect here
+// are left out of it, as AMQP 3.5.3 wants.
+func (p *peer) filter(l *amqp10.Link) (hub.Position, *amqp10.Error) {
+	source := l.Source()
+	from, ignored, err := positionOf(source.Filter)
+	if err != nil {
+		return from, badMessage(err.Error())
+	}
+	if len(ignored) > 0 {
+		p.log.Warn("source filters are ignored", "address", l.Address(), "filters", ignored)
+		echo := *source
+		echo.Filter = slices.DeleteFunc(slices.Clone(source.Filter), func(e amqp10.Entry) bool { return fmt.Sprint(e.Key) != selectorFilter })
+		l.SetSource(&echo)
+	}
+	return from, nil
+}
+
+// open claims the partition and starts reading.
+func (r *eventReceiver) open(a address, from hub.Position) error {
+	if err := r.p.srv.knownPartition(a.partition); err != nil {
+		return err
+	}
+	level, err := ownerLevel(r.link.Properties())
+	if err != nil {
+		return err
+	}
+	if err := r.p.srv.owners.enter(r.owner, r.link, level); err != nil {
+		return err
+	}
+	if r.reader, err = r.service.OpenReader(r.p.ctx, a.group, a.partition, from, r.kick); err != nil {
+		r.p.srv.owners.leave(r.owner, r.link)
+		return err
+	}
+	return nil
+}
+
+// Flow implements amqp10.Sender.
+func (r *eventReceiver) Flow(*amqp10.Link, uint32, bool) { r.kick() }
+
+// Settled implements amqp10.Sender. Reading settles nothing: events stay, and positions are the reader's business.
+func (r *eventReceiver) Settled(l *amqp10.Link, id uint32, _ []byte, st amqp10.DeliveryState, settled bool) {
+	if !settled && st != nil {
+		l.Settle(id, amqp10.Accepted{})
+	}
+}
+
+// Detached implements amqp10.Node.
+func (r *eventReceiver) Detached(l *amqp10.Link, _ *amqp10.Error) {
+	r.p.srv.owners.leave(r.owner, l)
+	r.mu.Lock()
+	r.gone = true
+	idle := !r.running
+	r.mu.Unlock()
+	if idle {
+		r.close()
+	}
+}
+
+func (r *eventReceiver) close() {
+	r.reader.Close()
+	r.service.Close()
+}
+
+// kick has pump look again. Any goroutine; it does not block.
+func (r *eventReceiver) kick() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gone {
+		return
+	}
+	if r.running {
+		r.again = true
+		return
+	}
+	r.running = true
+	r.p.pumps.Go(r.pump)
+}
+
+// pump sends events until it runs out of events or of credit.
+func (r *eventReceiver) pump() {
+	for {
+		r.send()
+		if !r.more() {
+			return
+		}
+	}
+}
+
+// more says whether to look again; otherwise pump has ended.
+func (r *eventReceiver) more() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.again && !r.gone {
+		r.again = false
+		return true
+	}
+	r.running = false
+	if r.gone {
+		r.close()
+	}
+	return false
+}
+
+// send reads and sends until there is nothing to read, or the link takes no more for now.
+func (r *eventReceiver) send() {
+	for r.link.Credit() > 0 {
+		if !r.fill() {
+			return
+		}
+		if !r.transfer() {
+			return
+		}
+	}
+}
+
+// fill reads the next events unless some are waiting.
+func (r *eventReceiver) fill() bool {
+	if r.next < len(r.waiting) {
+		return true
+	}
+	r.waiting, r.next = nil, 0
+	events, err := r.reader.Next(r.p.ctx, int(min(r.link.Credit(), readAhead)))
+	if err != nil {
+		r.link.Detach(r.p.asError(err))
+		return false
+	}
+	if len(events) == 0 {
+		r.link.Drained() // AMQP 2.6.7: with nothing to send, a drain uses the credit up
+		return false
+	}
+	r.waiting = events
+	return true
+}
+
+// transfer sends what waits; false when the link takes no more for now.
+func (r *eventReceiver) transfer() bool {
+	last, err := r.lastEnqueued()
+	if err != nil {
+		r.link.Detach(r.p.asError(err))
+		return false
+	}
+	for ; r.next < len(r.waiting); r.next++ {
+		if !r.transferOne(&r.waiting[r.next], last) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *eventReceiver) transferOne(e *store.Event, last *lastEnqueued) bool {
+	payload, err := r.composer.event(e, last)
+	if err != nil {
+		r.p.log.Error("event cannot be encoded", "partition", r.partition, "sequence", e.Sequence, "error", err)
+		r.link.Detach(r.p.asError(err))
+		return false
+	}
+	r.tags++
+	var tag [16]byte // trap 6
+	binary.BigEndian.PutUint64(tag[8:], r.tags)
+	// Settled unless the peer insists: nothing depends on what it makes of an event.
+	_, err = r.link.Send(tag[:], 0, payload, r.link.SndSettleMode() != amqp10.SndUnsettled)
+	if errors.Is(err, amqp10.ErrTooLarge) {
+		r.link.Detach(&amqp10.Error{Condition: amqp10.CondMessageSizeExceeded,
+			Description: fmt.Sprintf("The event with sequence number %d is larger than the max-message-size of the link.", e.Sequence)})
+	}
+	return err == nil
+}
+
+// lastEnqueued is what goes with every event to a peer that desires it, nil for others.
+func (r *eventReceiver) lastEnqueued() (*lastEnqueued, error) {
+	if !r.metrics {
+		return nil, nil
+	}
+	info, err := r.p.srv.admin.Partition(r.p.ctx, r.partition) // the link's own token may be for reading alone
+	if err != nil {
+		return nil, err
+	}
+	last := lastOf(info)
+	last.retrieved = amqp10.TimestampOf(r.p.srv.hub.Now())
+	return &last, nil
+}

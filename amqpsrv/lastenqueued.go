@@ -1,0 +1,39 @@
+package amqpsrv
+
+import (
+	"strconv"
+
+	"github.com/iolite-emulator/iolite/amqp10"
+	"github.com/iolite-emulator/iolite/store"
+)
+
+// lastEnqueued is what peers are told about the newest event of a partition.
+type lastEnqueued struct {
+	sequence  int64
+	offset    string
+	enqueued  amqp10.Timestamp
+	retrieved amqp10.Timestamp
+}
+
+// lastOf describes the end of a partition; one without events has the sequence number before its first and the offset -1.
+func lastOf(info store.PartitionInfo) lastEnqueued {
+	l := lastEnqueued{sequence: info.LastSequence, offset: decimal(info.LastOffset), enqueued: amqp10.TimestampOf(info.LastEnqueued)}
+	if info.LastSequence < info.FirstSequence {
+		l.offset = "-1"
+	}
+	if info.LastEnqueued.IsZero() {
+		l.enqueued = yearOne
+	}
+	return l
+}
+
+// annotations adds the delivery annotations of a receiver that desires com.microsoft:enable-receiver-runtime-metric.
+func (l *lastEnqueued) annotations(m amqp10.Map) amqp10.Map {
+	return append(m,
+		amqp10.Entry{Key: amqp10.Symbol("last_enqueued_sequence_number"), Value: l.sequence},
+		amqp10.Entry{Key: amqp10.Symbol("last_enqueued_offset"), Value: l.offset},
+		amqp10.Entry{Key: amqp10.Symbol("last_enqueued_time_utc"), Value: l.enqueued},
+		amqp10.Entry{Key: amqp10.Symbol("runtime_info_retrieval_time_utc"), Value: l.retrieved})
+}
+
+func decimal(n int64) string { return strconv.FormatInt(n, 10) }

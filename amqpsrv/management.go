@@ -1,0 +1,158 @@
+package amqpsrv
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/iolite-emulator/iolite/amqp10"
+	"github.com/iolite-emulator/iolite/hub"
+)
+
+// The types of entities that $management tells about.
+const (
+	typeEventHub  = "com.microsoft:eventhub"
+	typePartition = "com.microsoft:partition"
+)
+
+// management is {event hub}/$management: it tells about the event hub and its partitions.
+type management struct {
+	p       *peer
+	service *hub.ServiceSession
+	message amqp10.Message
+}
+
+func (p *peer) attachManagement(l *amqp10.Link, a address) (amqp10.Node, *amqp10.Error) {
+	if err := p.knownEntity(a.entity); a.entity != "" && err != nil {
+		return nil, err
+	}
+	// Clients attach to "$management" with a token for "{event hub}/$management".
+	s, err := p.service(p.srv.hub.Name()+"/$management", a.path)
+	if err != nil {
+		return nil, err
+	}
+	l.SetMaxMessageSize(maxRequest)
+	return &management{p: p, service: s}, nil
+}
+
+// knownEntity says whether name is the event hub.
+func (p *peer) knownEntity(name string) *amqp10.Error {
+	if strings.EqualFold(name, p.srv.hub.Name()) {
+		return nil
+	}
+	return notFound(fmt.Sprintf("The messaging entity %q could not be found; the event hub is called %q.", shorten(name), p.srv.hub.Name()))
+}
+
+// Detached implements amqp10.Node.
+func (n *management) Detached(*amqp10.Link, *amqp10.Error) { n.service.Close() }
+
+// Receive implements amqp10.Receiver.
+func (n *management) Receive(l *amqp10.Link, d *amqp10.Delivery) {
+	if err := n.message.Decode(d.Payload, messageLimits); err != nil {
+		n.p.settle(d, badEncoding(err))
+		return
+	}
+	d.Accept()
+	reply := n.handle(&n.message)
+	if err := n.p.repliesOf(l.Session(), kindManagement).send(replyTo(&n.message), reply); err != nil {
+		n.p.log.Error("reply of $management not sent", "error", err)
+	}
+}
+
+// handle answers a request. The link's token is its authorisation; the security_token that some clients add repeats it.
+func (n *management) handle(m *amqp10.Message) *amqp10.Message {
+	body, err := n.read(m.ApplicationProperties)
+	if err != nil {
+		return refusal(m, n.p.asError(err))
+	}
+	reply := answer(m, http.StatusOK, "OK")
+	reply.Value = body
+	return reply
+}
+
+// refusal is an answer whose condition is given as Event Hubs clients expect it.
+func refusal(m *amqp10.Message, e *amqp10.Error) *amqp10.Message {
+	reply := answer(m, managementStatus(e.Condition), e.Description)
+	reply.ApplicationProperties = append(reply.ApplicationProperties, amqp10.Entry{Key: "error-condition", Value: e.Condition})
+	return reply
+}
+
+func managementStatus(c amqp10.Symbol) int {
+	switch c {
+	case amqp10.CondNotFound:
+		return http.StatusNotFound
+	case amqp10.CondUnauthorizedAccess:
+		return http.StatusUnauthorized
+	case amqp10.CondNotImplemented:
+		return http.StatusNotImplemented
+	case amqp10.CondInternalError:
+		return http.StatusInternalServerError
+	}
+	return http.StatusBadRequest
+}
+
+func (n *management) read(request amqp10.Map) (amqp10.Map, error) {
+	if operation := request.Text("operation"); !strings.EqualFold(operation, "READ") {
+		return nil, notImplemented(fmt.Sprintf("The operation %q is not known; $management takes READ.", shorten(operation)))
+	}
+	if err := n.p.knownEntity(request.Text("name")); err != nil {
+		return nil, err
+	}
+	switch request.Text("type") {
+	case typeEventHub:
+		return n.eventHub()
+	case typePartition:
+		return n.partition(request.Text("partition"))
+	}
+	return nil, badMessage(fmt.Sprintf("The entity type %q is not known.", shorten(request.Text("type"))))
+}
+
+func (n *management) eventHub() (amqp10.Map, error) {
+	h, err := n.service.EventHub(n.p.ctx)
+	if err != nil {
+		return nil, err
+	}
+	return amqp10.Map{
+		{Key: "name", Value: h.Name},
+		{Key: "type", Value: typeEventHub},
+		{Key: "created_at", Value: amqp10.TimestampOf(h.Created)},
+		{Key: "partition_count", Value: int32(len(h.PartitionIDs))},
+		{Key: "partition_ids", Value: h.PartitionIDs},
+		{Key: "georeplication_factor", Value: int32(1)},
+	}, nil
+}
+
+func (n *management) partition(id string) (amqp10.Map, error) {
+	if err := n.p.srv.knownPartition(id); err != nil {
+		return nil, err
+	}
+	info, err := n.service.Partition(n.p.ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	last := lastOf(info)
+	return amqp10.Map{
+		{Key: "name", Value: n.p.srv.hub.Name()},
+		{Key: "type", Value: typePartition},
+		{Key: "partition", Value: id},
+		{Key: "begin_sequence_number", Value: info.FirstSequence},
+		{Key: "last_enqueued_sequence_number", Value: last.sequence},
+		{Key: "last_enqueued_offset", Value: last.offset},
+		{Key: "last_enqueued_time_utc", Value: last.enqueued},
+		{Key: "is_partition_empty", Value: info.LastSequence < info.FirstSequence},
+	}, nil
+}
+
+// knownPartition says whether the event hub has a partition of that id, in the words of Event Hubs.
+func (s *Server) knownPartition(id string) error {
+	if slices.Contains(s.partitions, id) {
+		return nil
+	}
+	return &amqp10.Error{Condition: condArgumentOutOfRange, Description: fmt.Sprintf(
+		"The specified partition is invalid for an EventHub partition sender or receiver. It should be between 0 and %d.", len(s.partitions)-1)}
+}
+
+// yearOne is the time of the last event of a partition that never had one: .NET's DateTime.MinValue.
+var yearOne = amqp10.TimestampOf(time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC))
