@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 
@@ -40,6 +41,8 @@ type Broker struct {
 	ctx      context.Context // of calls to the hub; ends with Close
 	cancel   context.CancelFunc
 
+	connectTimeout, writeTimeout time.Duration // tests shorten them
+
 	mu     sync.Mutex
 	closed bool
 	conns  map[*connection]struct{}
@@ -53,7 +56,7 @@ func New(cfg Config) *Broker {
 		log = slog.New(slog.DiscardHandler)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &Broker{hub: cfg.Hub, log: log, ctx: ctx, cancel: cancel, conns: map[*connection]struct{}{}}
+	b := &Broker{hub: cfg.Hub, log: log, ctx: ctx, cancel: cancel, connectTimeout: connectTimeout, writeTimeout: writeTimeout, conns: map[*connection]struct{}{}}
 	b.sessions = newSessions(b.generation)
 	b.server = mqtt.New(options())
 	if err := b.server.AddHook(&hook{}, nil); err != nil {

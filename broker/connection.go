@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync/atomic"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -51,7 +52,7 @@ type ending struct {
 
 func newConnection(b *Broker, c *door.Conn) *connection {
 	conn := &connection{broker: b}
-	conn.stream.init(c)
+	conn.stream.init(c, b.connectTimeout, b.writeTimeout)
 	return conn
 }
 
@@ -100,6 +101,8 @@ func (c *connection) report(err error) {
 		log.Debug("MQTT connection ended before CONNECT", "error", err)
 	case e == nil:
 		log.Info("MQTT connection lost", "code", 404104, "name", "DeviceConnectionClosedRemotely", "error", err)
+	case e.hub != nil && e.refuse && e.hub.Status < 500:
+		log.Info("MQTT CONNECT refused", "error", e.hub.Error(), "trackingId", e.hub.TrackingID) // the hub has said why
 	case e.hub != nil && e.refuse:
 		e.rule.log(log, "MQTT CONNECT refused", append(e.attrs, slog.String("error", e.hub.Error()), slog.Any("cause", errors.Unwrap(e.hub)))...)
 	case e.refuse:
@@ -131,7 +134,7 @@ func (c *connection) explain(err error) *ending {
 		return &ending{rule: ruleTooLarge}
 	case errors.Is(err, packets.ErrProtocolViolationRequireFirstConnect):
 		return &ending{rule: ruleFirstConnect}
-	case errors.As(err, &code), errors.Is(err, packets.ErrNoValidPacketAvailable):
+	case errors.As(err, &code), strings.HasPrefix(err.Error(), "invalid packet type"): // the one error of mochi's reader without a type
 		return &ending{rule: ruleMalformed, attrs: []slog.Attr{slog.String("detail", err.Error())}}
 	}
 	return nil

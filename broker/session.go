@@ -107,16 +107,25 @@ func (c *connection) inherit(clean bool) {
 	}
 }
 
-// forgetDeadSession drops the kept session when the hub ended the connection because the identity, or all of them, are gone.
-func (c *connection) forgetDeadSession() {
+// identityGone reports whether the hub ended the session because the identity was deleted, or all of them by a reset.
+func (c *connection) identityGone() bool {
 	e := c.ending.Load()
-	if e == nil || e.hub == nil || c.clean {
-		return
+	if e == nil || e.hub == nil {
+		return false
 	}
 	switch e.hub.Code {
 	case hub.CodeDeviceNotFound, hub.CodeModuleNotFound, hub.CodeClosed:
-		if kept, ok := c.broker.sessions.find(c.key, c.generation); ok && kept.generation == c.generation {
-			c.broker.sessions.drop(c.key)
-		}
+		return true
+	}
+	return false
+}
+
+// forgetDeadSession drops the kept session of an identity that is gone, unless it is another one's by now.
+func (c *connection) forgetDeadSession() {
+	if c.clean || !c.identityGone() {
+		return
+	}
+	if _, ok := c.broker.sessions.find(c.key, c.generation); ok {
+		c.broker.sessions.drop(c.key)
 	}
 }

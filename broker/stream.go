@@ -35,6 +35,7 @@ const (
 type stream struct {
 	*door.Conn
 	patience time.Duration // how long the peer may take for a whole packet
+	stall    time.Duration // how long it may refuse to take a chunk; at least half of it
 	rearm    bool          // the next Read begins a packet
 
 	mu       sync.Mutex
@@ -53,8 +54,8 @@ type stream struct {
 
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
-func (s *stream) init(c *door.Conn) {
-	s.Conn, s.patience, s.rearm = c, connectTimeout, true
+func (s *stream) init(c *door.Conn, patience, stall time.Duration) {
+	s.Conn, s.patience, s.stall, s.rearm = c, patience, stall, true
 	s.done = make(chan struct{})
 	s.room.L = &s.mu
 }
@@ -229,11 +230,11 @@ func (s *stream) armWrite() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := clock.Wall()
-	if s.closing || now.Sub(s.writeArmed) < writeTimeout/2 {
+	if s.closing || now.Sub(s.writeArmed) < s.stall/2 {
 		return
 	}
 	s.writeArmed = now
-	_ = s.SetWriteDeadline(now.Add(writeTimeout))
+	_ = s.SetWriteDeadline(now.Add(s.stall))
 }
 
 func recycle(batch *[]byte) {

@@ -24,9 +24,10 @@ func (c *connection) setWill(p *packets.ConnectParams) error {
 	return nil
 }
 
-// sendWill stores the Will as telemetry unless the client said goodbye. MQTT-3.1.2-8. It is not for a hub that shuts down.
+// sendWill stores the Will as telemetry unless the client said goodbye. MQTT-3.1.2-8. A hub that shuts down and an identity
+// that is gone have no Will.
 func (c *connection) sendWill() {
-	if c.will == nil || c.goodbye || c.broker.isClosed() {
+	if c.will == nil || c.goodbye || c.broker.isClosed() || c.identityGone() {
 		return
 	}
 	if err := c.session.SendWill(context.Background(), *c.will); err != nil {

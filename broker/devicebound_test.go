@@ -1,0 +1,431 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/iolite-emulator/iolite/store"
+)
+
+func numbers(from, to int) []string {
+	var all []string
+	for i := from; i < to; i++ {
+		all = append(all, strconv.Itoa(i))
+	}
+	return all
+}
+
+func TestC2DArrivesInOrderAndPubackCompletesIt(t *testing.T) {
+	r := newRig(t)
+	r.sendC2D(numbers(0, 25)...)
+	c := r.connect("d1")
+	c.subscribe(1, c2dFilter)
+	r.sendC2D(numbers(25, 50)...)
+	seen := map[uint16]bool{}
+	for i := range 50 {
+		pk := c.expect(packets.Publish)
+		if pk.TopicName != "devices/d1/messages/devicebound/%24.to=%2Fdevices%2Fd1%2Fmessages%2Fdevicebound" {
+			t.Errorf("topic %q", pk.TopicName)
+		}
+		if h := pk.FixedHeader; string(pk.Payload) != strconv.Itoa(i) || h.Qos != 1 || h.Retain || h.Dup || pk.PacketID == 0 || seen[pk.PacketID] {
+			t.Fatalf("message %d: %q with %+v, packet id %d", i, pk.Payload, h, pk.PacketID)
+		}
+		seen[pk.PacketID] = true
+	}
+	if n := r.queued(); n != 50 {
+		t.Errorf("%d messages in the queue before the first PUBACK", n)
+	}
+	for id := range seen {
+		c.puback(id)
+	}
+	c.sync()
+	if n := r.queued(); n != 0 {
+		t.Errorf("%d messages left", n)
+	}
+}
+
+// The queue holds 50 messages; a hundred pass through it as they are acknowledged.
+func TestTheWindowMovesOn(t *testing.T) {
+	r := newRig(t)
+	c := r.connect("d1")
+	c.subscribe(1, c2dFilter)
+	for i := range 300 {
+		r.sendC2D(strconv.Itoa(i))
+		pk := c.expect(packets.Publish)
+		if string(pk.Payload) != strconv.Itoa(i) {
+			t.Fatalf("message %d: %q", i, pk.Payload)
+		}
+		c.puback(pk.PacketID)
+		c.sync()
+	}
+}
+
+// Messages that were not acknowledged come again on the next connection, in order, with DUP.
+func TestC2DIsRedeliveredAfterAReconnect(t *testing.T) {
+	r := newRig(t)
+	r.sendC2D(numbers(0, 5)...)
+	c := r.connect("d1")
+	c.subscribe(1, c2dFilter)
+	for i := range 5 {
+		if pk := c.expect(packets.Publish); i == 1 {
+			c.puback(pk.PacketID)
+		}
+	}
+	c.sync()
+	_ = c.conn.Close()
+	r.eventually("the end of the session", func() bool { return len(r.hub.Connections()) == 0 })
+	r.sendC2D("new")
+	c = r.connect("d1")
+	for _, want := range []struct {
+		body string
+		dup  bool
+	}{{"0", true}, {"2", true}, {"3", true}, {"4", true}, {"new", false}} {
+		pk := c.expect(packets.Publish)
+		if string(pk.Payload) != want.body || pk.FixedHeader.Dup != want.dup {
+			t.Errorf("got %q, DUP %v, want %+v", pk.Payload, pk.FixedHeader.Dup, want)
+		}
+		c.puback(pk.PacketID)
+	}
+	c.sync()
+	if n := r.queued(); n != 0 {
+		t.Errorf("%d messages left", n)
+	}
+}
+
+// A newer connection gets what the older had not acknowledged.
+func TestC2DMovesToTheNewerConnection(t *testing.T) {
+	r := newRig(t)
+	older := r.connect("d1")
+	older.subscribe(1, c2dFilter)
+	r.sendC2D("a", "b")
+	older.expect(packets.Publish)
+	older.expect(packets.Publish)
+	newer := r.connect("d1")
+	for _, want := range []string{"a", "b"} {
+		if pk := newer.expect(packets.Publish); string(pk.Payload) != want || !pk.FixedHeader.Dup {
+			t.Errorf("got %q, DUP %v", pk.Payload, pk.FixedHeader.Dup)
+		}
+	}
+	older.expectClosed()
+}
+
+func TestC2DWithQoS0IsCompleteWhenWritten(t *testing.T) {
+	r := newRig(t)
+	c := r.connect("d1")
+	c.subscribe(0, c2dFilter)
+	for _, body := range numbers(0, 120) {
+		r.sendC2D(body)
+		pk := c.expect(packets.Publish)
+		if string(pk.Payload) != body || pk.FixedHeader.Qos != 0 || pk.PacketID != 0 || pk.FixedHeader.Dup {
+			t.Fatalf("got %q with %+v", pk.Payload, pk.FixedHeader)
+		}
+		c.puback(0) // as the C# SDK does
+		r.eventually("the queue to be empty", func() bool { return r.queued() == 0 })
+	}
+	c.sync()
+}
+
+func TestAcknowledgementsOfNothingAreIgnored(t *testing.T) {
+	r := newRig(t)
+	c := r.connect("d1")
+	c.puback(0)
+	c.puback(1)
+	c.subscribe(1, c2dFilter)
+	r.sendC2D("a")
+	pk := c.expect(packets.Publish)
+	c.puback(pk.PacketID + 1)
+	c.puback(pk.PacketID)
+	c.puback(pk.PacketID)
+	c.sync()
+	if n := r.queued(); n != 0 {
+		t.Errorf("%d messages left", n)
+	}
+}
+
+func TestNothingIsPushedWithoutASubscription(t *testing.T) {
+	r := newRig(t)
+	r.sendC2D("a")
+	c := r.connect("d1")
+	c.sync()
+	c.subscribe(1, c2dFilter)
+	c.expect(packets.Publish)
+}
+
+// After UNSUBSCRIBE nothing new is sent, what was sent can be acknowledged, and SUBSCRIBE goes on where it was.
+func TestUnsubscribeStopsThePush(t *testing.T) {
+	r := newRig(t)
+	c := r.connect("d1")
+	c.subscribe(1, c2dFilter)
+	r.sendC2D("a")
+	first := c.expect(packets.Publish)
+	c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsubscribe}, PacketID: 1, Filters: packets.Subscriptions{{Filter: c2dFilter}}})
+	c.expect(packets.Unsuback)
+	r.sendC2D("b")
+	c.sync()
+	c.puback(first.PacketID)
+	c.sync()
+	if n := r.queued(); n != 1 {
+		t.Errorf("%d messages in the queue", n)
+	}
+	c.subscribe(0, c2dFilter)
+	if pk := c.expect(packets.Publish); string(pk.Payload) != "b" || pk.FixedHeader.Qos != 0 {
+		t.Errorf("got %q with %+v", pk.Payload, pk.FixedHeader)
+	}
+}
+
+// IoT Hub: a lock lasts one minute. The message comes again under the packet id the client still owes a PUBACK for, and
+// uses the window only once.
+func TestAMessageWhoseLockRanOutComesAgain(t *testing.T) {
+	r := newRig(t)
+	c := r.connect("d1")
+	c.subscribe(1, c2dFilter)
+	r.sendC2D("a")
+	first := c.expect(packets.Publish)
+	for range 3 {
+		r.clock.Advance(61 * time.Second)
+		again := c.expect(packets.Publish)
+		if string(again.Payload) != "a" || !again.FixedHeader.Dup || again.PacketID != first.PacketID {
+			t.Fatalf("got %q, DUP %v, packet id %d after %d", again.Payload, again.FixedHeader.Dup, again.PacketID, first.PacketID)
+		}
+	}
+	c.puback(first.PacketID)
+	c.sync()
+	if n := r.queued(); n != 0 {
+		t.Errorf("%d messages left", n)
+	}
+	for i := range window {
+		r.sendC2D(strconv.Itoa(i))
+	}
+	for range window { // all at once: no credit was lost
+		c.expect(packets.Publish)
+	}
+}
+
+// A module's queue is pushed to whichever of its filters covers it, once.
+func TestModulesReceiveOnTheirOwnTopics(t *testing.T) {
+	for _, filters := range [][]string{
+		{"devices/d1/modules/m1/#"}, {"devices/d1/modules/m1/messages/devicebound/#"}, {"devices/d1/modules/m1/#", "devices/d1/modules/m1/messages/devicebound/#"},
+	} {
+		t.Run(strings.Join(filters, " "), func(t *testing.T) {
+			r := newRig(t)
+			c := r.connect("d1/m1")
+			c.subscribe(1, filters...)
+			m := store.Message{Body: []byte("x"), SystemProperties: store.SystemProperties{To: "/devices/d1/modules/m1/messages/devicebound", MessageID: "1"}}
+			if err := r.hub.Admin().SendC2D(context.Background(), m); err != nil {
+				t.Fatal(err)
+			}
+			pk := c.expect(packets.Publish)
+			if want := "devices/d1/modules/m1/messages/devicebound/%24.mid=1&%24.to=%2Fdevices%2Fd1%2Fmodules%2Fm1%2Fmessages%2Fdevicebound"; pk.TopicName != want {
+				t.Errorf("topic %q", pk.TopicName)
+			}
+			c.sync()
+		})
+	}
+}
+
+// A message whose properties do not fit into an MQTT topic does not hold up the queue.
+func TestAnUndeliverableMessageIsRejected(t *testing.T) {
+	r := newRig(t)
+	c := r.connect("d1")
+	c.subscribe(1, c2dFilter)
+	m := store.Message{Properties: []store.Property{property("k", strings.Repeat("/", 30000))}}
+	m.To = "/devices/d1/messages/devicebound"
+	if err := r.hub.Admin().SendC2D(context.Background(), m); err != nil {
+		t.Fatal(err)
+	}
+	r.sendC2D("next")
+	if pk := c.expect(packets.Publish); string(pk.Payload) != "next" {
+		t.Errorf("got %q", pk.Payload)
+	}
+	r.expectRule("c2d-topic-too-long")
+	if n := r.queued(); n != 1 {
+		t.Errorf("%d messages in the queue", n)
+	}
+}
+
+// A client that never reads is cut, and its messages go back to the queue; another device notices nothing.
+func TestASlowConsumerIsCut(t *testing.T) {
+	r := newRig(t)
+	r.broker.writeTimeout = 100 * time.Millisecond
+	c := r.connect("d1")
+	c.subscribe(1, c2dFilter)
+	big := strings.Repeat("x", 60<<10)
+	for range 50 {
+		r.sendC2D(big)
+	}
+	// Fifty messages fit into socket buffers if the kernel is generous; acknowledging none and asking for more answers does not.
+	flood := encode(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
+	flood = []byte(strings.Repeat(string(flood), 1<<15))
+	for {
+		if _, err := c.conn.Write(flood); err != nil {
+			break
+		}
+	}
+	r.expectRule("slow-consumer")
+	r.eventually("the messages to be released", func() bool { return len(r.hub.Connections()) == 0 })
+	if n := r.queued(); n != 50 {
+		t.Errorf("%d messages in the queue", n)
+	}
+	r.connect("d2").sync()
+}
+
+// MQTT-3.1.2-4 to -6: subscriptions live on with CleanSession=0, and C2D comes without a new SUBSCRIBE.
+func TestSubscriptionsSurviveWithCleanSession0(t *testing.T) {
+	keep := func(*packets.ConnectParams) {}
+	steps := []struct {
+		how       func(*packets.ConnectParams)
+		present   bool
+		delivered bool // without SUBSCRIBE
+		subscribe bool
+	}{
+		{keep, false, false, true},
+		{keep, true, true, false},
+		{keep, true, true, false},
+		{cleanSession, false, false, true},
+		{keep, false, false, false},
+		{keep, true, false, true},
+		{cleanSession, false, false, false},
+		{keep, false, false, false},
+	}
+	r := newRig(t)
+	for i, step := range steps {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			c := newClientOf(t, r)
+			if ack := c.hello("d1", step.how); ack.ReasonCode != 0 || ack.SessionPresent != step.present {
+				t.Fatalf("return code %d, session present %v", ack.ReasonCode, ack.SessionPresent)
+			}
+			r.sendC2D("x")
+			if step.delivered {
+				pk := c.expect(packets.Publish)
+				c.puback(pk.PacketID)
+			}
+			c.sync()
+			if step.subscribe {
+				c.subscribe(1, c2dFilter)
+				pk := c.expect(packets.Publish)
+				c.puback(pk.PacketID)
+			}
+			c.disconnect()
+			r.eventually("the end of the session", func() bool { return len(r.hub.Connections()) == 0 })
+			if _, err := r.hub.Admin().PurgeC2D(context.Background(), "d1"); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestUnsubscribeIsKeptToo(t *testing.T) {
+	r := newRig(t)
+	c := r.connect("d1")
+	c.subscribe(1, c2dFilter)
+	c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsubscribe}, PacketID: 1, Filters: packets.Subscriptions{{Filter: c2dFilter}}})
+	c.expect(packets.Unsuback)
+	c.disconnect()
+	r.sendC2D("x")
+	r.connect("d1").sync()
+}
+
+// A device that is deleted and created anew is another device: it inherits no subscription. So is every device after a reset.
+func TestSessionsEndWithTheirIdentity(t *testing.T) {
+	ctx := context.Background()
+	for name, remove := range map[string]func(*rig) error{
+		"deleted": func(r *rig) error { return r.hub.Admin().DeleteIdentity(ctx, device("d1"), "*") },
+		"reset":   func(r *rig) error { return r.hub.Reset(ctx) },
+	} {
+		for _, connected := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " connected ", connected), func(t *testing.T) {
+				r := newRig(t)
+				c := r.connect("d1")
+				c.subscribe(1, c2dFilter)
+				if !connected {
+					c.disconnect()
+					r.eventually("the end of the session", func() bool { return len(r.hub.Connections()) == 0 })
+				}
+				if err := remove(r); err != nil {
+					t.Fatal(err)
+				}
+				if connected {
+					c.expectClosed()
+					r.eventually("the session to be forgotten", func() bool { return r.keptSessions() == 0 })
+				}
+				r.register(store.Identity{Key: device("d1")})
+				again := r.dial()
+				if ack := again.hello("d1"); ack.SessionPresent {
+					t.Error("session present")
+				}
+				r.sendC2D("x")
+				again.sync()
+			})
+		}
+	}
+}
+
+func (r *rig) keptSessions() int {
+	r.broker.sessions.mu.Lock()
+	defer r.broker.sessions.mu.Unlock()
+	return len(r.broker.sessions.kept)
+}
+
+// Sessions of devices that come and go do not pile up.
+func TestSessionsOfDeletedIdentitiesAreSweptUp(t *testing.T) {
+	alive := map[store.Key]string{device("d1"): "1"}
+	s := newSessions(func(key store.Key) (string, bool) { g, ok := alive[key]; return g, ok })
+	s.keep(device("d1"), keptSession{generation: "1"})
+	for i := range 100 * minSweep {
+		s.keep(device(strconv.Itoa(i)), keptSession{generation: "1"})
+		if len(s.kept) > minSweep {
+			t.Fatalf("%d sessions are kept for one device", len(s.kept))
+		}
+	}
+	if _, ok := s.find(device("d1"), "1"); !ok {
+		t.Error("the living one was swept away")
+	}
+}
+
+// A Will is stored as telemetry with iothub-MessageType=Will, unless the client says goodbye.
+func TestWill(t *testing.T) {
+	tests := map[string]struct {
+		end  func(*rig, *client)
+		sent bool
+	}{
+		"goodbye":     {func(_ *rig, c *client) { c.disconnect() }, false},
+		"lost":        {func(_ *rig, c *client) { _ = c.conn.Close() }, true},
+		"half packet": {func(_ *rig, c *client) { _, _ = c.conn.Write([]byte{0x30, 9, 0}); _ = c.conn.Close() }, true},
+		"offence":     {func(_ *rig, c *client) { c.send(telemetry("x", 0, "")); c.expectClosed() }, true},
+		"replaced":    {func(r *rig, c *client) { r.connect("d1"); c.expectClosed() }, true},
+		"deleted": {func(r *rig, c *client) {
+			_ = r.hub.Admin().DeleteIdentity(context.Background(), device("d1"), "*")
+			c.expectClosed()
+		}, false},
+		"shutdown": {func(r *rig, c *client) { r.broker.Close(); c.expectClosed() }, false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			c := r.connect("d1", will("devices/d1/messages/events/%24.ct=text%2Fplain&a=b", 1), func(p *packets.ConnectParams) { p.WillRetain = true })
+			test.end(r, c)
+			r.broker.Close() // waits until every connection has ended
+			var got []store.Property
+			for _, e := range r.events() {
+				if string(e.Body) != "bye" || e.ContentType != "text/plain" {
+					t.Errorf("stored %+v", e)
+				}
+				got = append(got, e.Properties...)
+			}
+			var want []store.Property
+			if test.sent {
+				want = []store.Property{property("a", "b"), property("mqtt-retain", "true"), property("iothub-MessageType", "Will")}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}

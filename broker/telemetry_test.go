@@ -1,0 +1,309 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/iolite-emulator/iolite/store"
+)
+
+func TestTelemetryIsStoredWithItsProperties(t *testing.T) {
+	tests := map[string]struct {
+		identity, topic string
+		want            store.Event
+	}{
+		"no slash":  {"d1", "devices/d1/messages/events", store.Event{}},
+		"no bag":    {"d1", "devices/d1/messages/events/", store.Event{}},
+		"bag":       {"d1", "devices/d1/messages/events/$.mid=1&%24.ct=a%2Fb&k=v+w&n", store.Event{SystemProperties: store.SystemProperties{MessageID: "1", ContentType: "a/b"}, Properties: []store.Property{property("k", "v+w"), {Name: "n", Null: true}}}},
+		"question":  {"d1", "devices/d1/messages/events/?k=v", store.Event{Properties: []store.Property{property("k", "v")}}},
+		"module":    {"d1/m1", "devices/d1/modules/m1/messages/events/%24.on=out&k=v/", store.Event{SystemProperties: store.SystemProperties{OutputName: "out"}, Properties: []store.Property{property("k", "v")}, ModuleID: "m1"}},
+		"operation": {"d1", "devices/d1/messages/events/iothub-operation=o", store.Event{SystemProperties: store.SystemProperties{Operation: "o"}}},
+	}
+	for name, test := range tests {
+		for qos := range uint16(2) {
+			t.Run(fmt.Sprint(name, "/QoS", qos), func(t *testing.T) {
+				r := newRig(t)
+				c := r.connect(test.identity)
+				c.send(telemetry(test.topic, qos, "body"))
+				if qos == 1 {
+					if ack := c.expect(packets.Puback); ack.PacketID != 1 {
+						t.Errorf("PUBACK of %d", ack.PacketID)
+					}
+				}
+				c.sync() // and no PUBACK for QoS 0
+				events := r.events()
+				if len(events) != 1 {
+					t.Fatalf("%d events", len(events))
+				}
+				test.want.Body, test.want.DeviceID = []byte("body"), "d1"
+				ignored := cmpopts.IgnoreFields(store.Event{}, "PartitionKey", "GenerationID", "AuthMethod", "Source", "Enqueued", "SystemProperties.To")
+				if diff := cmp.Diff(test.want, events[0], ignored, cmpopts.EquateEmpty()); diff != "" {
+					t.Errorf("(-want +got)\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+// IoT Hub: RETAIN is no order to retain; the message gets the property mqtt-retain.
+func TestRetainBecomesAProperty(t *testing.T) {
+	r := newRig(t)
+	c := r.connect("d1")
+	pk := telemetry("devices/d1/messages/events/a=b", 1, "x")
+	pk.FixedHeader.Retain = true
+	c.send(pk)
+	c.expect(packets.Puback)
+	want := []store.Property{property("a", "b"), property("mqtt-retain", "true")}
+	if diff := cmp.Diff(want, r.events()[0].Properties); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// A message that is sent again after a reconnect is stored again: IoT Hub removes no duplicates.
+func TestDuplicatesAreStoredAgain(t *testing.T) {
+	r := newRig(t)
+	c := r.connect("d1")
+	pk := telemetry("devices/d1/messages/events/", 7, "x")
+	again := pk
+	again.FixedHeader.Dup = true
+	c.send(pk, again)
+	c.expect(packets.Puback)
+	c.expect(packets.Puback)
+	if got := r.bodies(); len(got) != 2 {
+		t.Errorf("stored %q", got)
+	}
+}
+
+// The table of conditions that end an MQTT connection: no answer, nothing stored, one warning that names the rule, and
+// other clients notice nothing.
+func TestOffencesCloseTheConnection(t *testing.T) {
+	qos2 := telemetry("devices/d1/messages/events/", 1, "x")
+	qos2.FixedHeader.Qos = 2
+	events := "devices/d1/messages/events/"
+	tests := []struct {
+		name  string
+		bytes []byte
+		rule  string
+	}{
+		{"PUBLISH QoS 2", encode(t, qos2), "publish-qos-2"},
+		{"PUBLISH QoS 3", []byte{0x36, 5, 0, 1, 'a', 0, 1}, "malformed-packet"},
+		{"DUP with QoS 0", []byte{0x38, 3, 0, 1, 'a'}, "malformed-packet"},
+		{"packet id 0", []byte{0x32, 5, 0, 1, 'a', 0, 0}, "malformed-packet"},
+		{"no packet id", []byte{0x32, 3, 0, 1, 'a'}, "malformed-packet"},
+		{"topic longer than the packet", []byte{0x30, 3, 0, 9, 'a'}, "malformed-packet"},
+		{"topic not UTF-8", []byte{0x30, 4, 0, 2, 0xC3, 0x28}, "malformed-packet"},
+		{"topic with NUL", []byte{0x30, 4, 0, 2, 'a', 0}, "malformed-packet"},
+		{"empty topic", []byte{0x30, 2, 0, 0}, "unknown-topic"},
+		{"another device", encode(t, telemetry("devices/d2/messages/events/", 1, "x")), "foreign-topic"},
+		{"a device whose id begins alike", encode(t, telemetry("devices/d11/messages/events/", 1, "x")), "foreign-topic"},
+		{"the device's module", encode(t, telemetry("devices/d1/modules/m1/messages/events/", 1, "x")), "foreign-topic"},
+		{"devicebound topic", encode(t, telemetry("devices/d1/messages/devicebound/", 1, "x")), "unknown-topic"},
+		{"longer name", encode(t, telemetry("devices/d1/messages/eventsX", 1, "x")), "unknown-topic"},
+		{"another case", encode(t, telemetry("devices/d1/messages/Events/", 1, "x")), "unknown-topic"},
+		{"general topic", encode(t, telemetry("sensors/1/temperature", 0, "x")), "unknown-topic"},
+		{"$SYS", encode(t, telemetry("$SYS/x", 0, "x")), "unknown-topic"},
+		{"wildcard", encode(t, telemetry("devices/+/messages/events/", 0, "x")), "foreign-topic"},
+		{"wildcard in the bag", encode(t, telemetry(events+"a=#", 0, "x")), "property-bag"},
+		{"bad bag", encode(t, telemetry(events+"a=%zz", 1, "x")), "property-bag"},
+		{"bad message id", encode(t, telemetry(events+"$.mid=%20", 1, "x")), "message-refused"},
+		{"twin get", encode(t, telemetry("$iothub/twin/GET/?$rid=1", 0, "")), "not-implemented"},
+		{"twin patch", encode(t, telemetry("$iothub/twin/PATCH/properties/reported/?$rid=1", 1, "{}")), "not-implemented"},
+		{"method answer", encode(t, telemetry("$iothub/methods/res/200/?$rid=1", 0, "{}")), "not-implemented"},
+		{"certificate request", encode(t, telemetry("$iothub/credentials/POST/issueCertificate/?$rid=1", 1, "{}")), "not-implemented"},
+		{"message too large", encode(t, telemetry(events, 1, strings.Repeat("x", maxMessage+1))), "message-too-large"},
+		{"message too large with its properties", encode(t, telemetry(events+"k=v", 1, strings.Repeat("x", maxMessage-1))), "message-too-large"},
+		{"packet too large", append([]byte{0x32}, appendLength(nil, maxPacket)...), "message-too-large"},
+		{"half a million bytes announced", append([]byte{0x32}, appendLength(nil, 500000)...), "message-too-large"},
+		{"giant length", []byte{0x30, 0xFF, 0xFF, 0xFF, 0x7F}, "message-too-large"},
+		{"length of five bytes", []byte{0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0x01}, "malformed-packet"},
+		{"PUBREC", []byte{0x50, 2, 0, 1}, "unexpected-packet"},
+		{"PUBREL", []byte{0x62, 2, 0, 1}, "unexpected-packet"},
+		{"PUBCOMP", []byte{0x70, 2, 0, 1}, "unexpected-packet"},
+		{"CONNACK", []byte{0x20, 2, 0, 0}, "unexpected-packet"},
+		{"SUBACK", []byte{0x90, 3, 0, 1, 0}, "unexpected-packet"},
+		{"UNSUBACK", []byte{0xB0, 2, 0, 1}, "unexpected-packet"},
+		{"PINGRESP", []byte{0xD0, 0}, "unexpected-packet"},
+		{"AUTH of MQTT 5", []byte{0xF0, 0}, "malformed-packet"},
+		{"type 0", []byte{0x00, 0}, "malformed-packet"},
+		{"SUBSCRIBE flags", []byte{0x80, 6, 0, 1, 0, 1, 'a', 0}, "malformed-packet"},
+		{"SUBSCRIBE of nothing", []byte{0x82, 2, 0, 1}, "malformed-packet"},
+		{"SUBSCRIBE with packet id 0", []byte{0x82, 6, 0, 0, 0, 1, 'a', 0}, "malformed-packet"},
+		{"SUBSCRIBE QoS 3", []byte{0x82, 6, 0, 1, 0, 1, 'a', 3}, "malformed-packet"},
+		{"SUBSCRIBE without QoS", []byte{0x82, 5, 0, 1, 0, 1, 'a'}, "malformed-packet"},
+		{"UNSUBSCRIBE of nothing", []byte{0xA2, 2, 0, 1}, "malformed-packet"},
+		{"PUBACK too short", []byte{0x40, 1, 0}, "malformed-packet"},
+	}
+	r := newRig(t)
+	bystander := r.connect("d2")
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			r.t = t
+			*r.log.records = nil
+			c := r.connect("d1")
+			if _, err := c.conn.Write(test.bytes); err != nil {
+				t.Fatal(err)
+			}
+			c.expectClosed()
+			if w := r.expectRule(test.rule); w.attrs["identity"] != "d1" || w.attrs["door"] != "mqtt" || w.attrs["source"] == "" {
+				t.Errorf("warning: %v", w)
+			}
+			if stored := r.bodies(); len(stored) != 0 {
+				t.Errorf("%d events were stored", len(stored))
+			}
+		})
+	}
+	bystander.sync()
+}
+
+func TestTheLargestMessageIsTaken(t *testing.T) {
+	r := newRig(t)
+	c := r.connect("d1")
+	c.send(telemetry("devices/d1/messages/events/k=v&%24.mid=1", 1, strings.Repeat("x", maxMessage-3)))
+	c.expect(packets.Puback)
+	if got := r.events(); len(got) != 1 || len(got[0].Body) != maxMessage-3 {
+		t.Error("not stored")
+	}
+}
+
+// A connection that dies within a packet stores nothing of it, and hurts nobody.
+func TestHalfAPacketIsNoMessage(t *testing.T) {
+	r := newRig(t)
+	c := r.connect("d1")
+	whole := encode(t, telemetry("devices/d1/messages/events/", 1, "first"), telemetry("devices/d1/messages/events/", 2, "second"))
+	if _, err := c.conn.Write(whole[:len(whole)-1]); err != nil {
+		t.Fatal(err)
+	}
+	c.expect(packets.Puback)
+	_ = c.conn.Close()
+	r.eventually("the end of the session", func() bool { return len(r.hub.Connections()) == 0 })
+	if diff := cmp.Diff([]string{"first"}, r.bodies()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// IoT Hub acknowledges in the order of publishing; the C# SDK counts anything else as a protocol failure.
+func TestAcknowledgementsKeepTheOrderOfABurst(t *testing.T) {
+	r := newRig(t)
+	c := r.connect("d1")
+	var burst []packets.Packet
+	var want []string
+	const n = 500
+	for i := range n {
+		burst = append(burst, telemetry("devices/d1/messages/events/n="+strconv.Itoa(i), uint16(i*131+1), strconv.Itoa(i)))
+		want = append(want, strconv.Itoa(i))
+	}
+	sent := make(chan error, 1)
+	go func() { // ends when all is written, or the connection closed
+		_, err := c.conn.Write(encode(t, burst...))
+		sent <- err
+	}()
+	for i := range n {
+		if ack := c.expect(packets.Puback); ack.PacketID != uint16(i*131+1) {
+			t.Fatalf("acknowledgement %d is of packet %d", i, ack.PacketID)
+		}
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, r.bodies()); diff != "" {
+		t.Errorf("stored in another order (-want +got)\n%s", diff)
+	}
+}
+
+// gate is an event log that stores only when it is let, and fails when it is told to.
+type gate struct {
+	store.Engine
+	store.EventLog
+	entered chan struct{}
+	let     chan error
+}
+
+func newGate() *gate {
+	m := store.NewMemory(store.MemoryOptions{})
+	return &gate{Engine: m, EventLog: m.Events(), entered: make(chan struct{}), let: make(chan error)}
+}
+
+func (g *gate) Events() store.EventLog { return g }
+
+func (g *gate) Append(ctx context.Context, partition int, events ...store.Event) (int64, error) {
+	g.entered <- struct{}{}
+	if err := <-g.let; err != nil {
+		return 0, err
+	}
+	return g.EventLog.Append(ctx, partition, events...)
+}
+
+// "PUBACK: sent after the event is stored."
+func TestNothingIsAcknowledgedBeforeItIsStored(t *testing.T) {
+	g := newGate()
+	r := newRig(t, withEngine(g))
+	c := r.connect("d1")
+	c.send(telemetry("devices/d1/messages/events/", 1, "a"), telemetry("devices/d1/messages/events/", 2, "b"))
+	<-g.entered
+	acked := make(chan packets.Packet)
+	go func() { // ends after two acknowledgements, or with the connection
+		defer close(acked)
+		for range 2 {
+			pk, err := c.read()
+			if err != nil {
+				return
+			}
+			acked <- pk
+		}
+	}()
+	select {
+	case pk := <-acked:
+		t.Fatalf("packet %d was acknowledged too early", pk.PacketID)
+	default:
+	}
+	g.let <- nil
+	<-g.entered // the second is being stored, the first is: its PUBACK may come, the second's not
+	if got := len(r.bodies()); got != 1 {
+		t.Fatalf("%d events stored", got)
+	}
+	g.let <- nil
+	for want := range uint16(2) {
+		if pk := <-acked; pk.PacketID != want+1 {
+			t.Errorf("acknowledged %d", pk.PacketID)
+		}
+	}
+}
+
+// A message that could not be stored is not acknowledged; the client will send it again.
+func TestAFailingStoreClosesTheConnection(t *testing.T) {
+	g := newGate()
+	r := newRig(t, withEngine(g))
+	c := r.connect("d1")
+	c.send(telemetry("devices/d1/messages/events/", 1, "a"))
+	<-g.entered
+	g.let <- errors.New("disk on fire")
+	c.expectClosed()
+	if w := r.expectRule("server-error"); !strings.Contains(w.attrs["cause"], "disk on fire") || w.attrs["trackingId"] == "" {
+		t.Errorf("warning: %v", w)
+	}
+}
+
+// What was acknowledged before DISCONNECT is told before the connection closes.
+func TestAcknowledgementsGoOutBeforeAGoodbye(t *testing.T) {
+	r := newRig(t)
+	c := r.connect("d1")
+	c.send(telemetry("devices/d1/messages/events/", 1, "a"), telemetry("devices/d1/messages/events/", 2, "b"),
+		packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}})
+	for id := range uint16(2) {
+		if ack := c.expect(packets.Puback); ack.PacketID != id+1 {
+			t.Errorf("PUBACK of %d", ack.PacketID)
+		}
+	}
+	if _, err := c.read(); !errors.Is(err, io.EOF) {
+		t.Errorf("then %v", err)
+	}
+}
