@@ -75,6 +75,9 @@ func (c *Conn) sasl() error {
 		f.optSymbols(mechanisms)
 	})
 	f, err := c.readFrame(maxSASLFrame)
+	if perr := (*Error)(nil); errors.As(err, &perr) {
+		return fmt.Errorf("%w: %w", errSASL, err)
+	}
 	if err != nil {
 		return err
 	}
