@@ -94,6 +94,12 @@ func (t Token) VerifiedBy(key string) bool {
 	return subtle.ConstantTimeCompare(sign(secret, t.Resource, t.expiry), t.mac) == 1
 }
 
+// VerifiedByText reports whether the token was signed with the key's text itself, not decoded, as Event Hubs and Service Bus
+// clients do.
+func (t Token) VerifiedByText(key string) bool {
+	return key != "" && subtle.ConstantTimeCompare(sign([]byte(key), t.Resource, t.expiry), t.mac) == 1
+}
+
 // Scope returns the decoded resource: its host, lower-case, and the path below it without slashes at its ends. A scheme
 // ("sb://", "amqps://", "https://") is dropped. The path is decoded once;
 // Principal.Covers and ScopeIdentity's callers allow for clients that encode an id before they encode the whole.
