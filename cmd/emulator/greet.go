@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/iolite-emulator/iolite"
 	"github.com/iolite-emulator/iolite/control"
@@ -18,7 +20,7 @@ var spoken = map[string]string{
 }
 
 // greet prints what a newcomer needs next: doors, connection strings, the CA, and the lines to paste.
-func greet(w io.Writer, e *iolite.Emulator, controlFlag string) error {
+func greet(w io.Writer, e *iolite.Emulator, flags greetFlags) error {
 	info := e.Info()
 	var b strings.Builder
 	fmt.Fprintf(&b, "Iolite %s, a local IoT Hub\n\nDoors on %s\n", info.Version, info.Bind)
@@ -36,7 +38,7 @@ func greet(w io.Writer, e *iolite.Emulator, controlFlag string) error {
 	if info.Auth == "off" {
 		b.WriteString("\nAUTHENTICATION IS OFF: every client is believed to be who it says it is.\n")
 	}
-	greetNext(&b, &info, controlFlag)
+	greetNext(&b, &info, flags)
 	b.WriteString("\nready\n")
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -58,19 +60,45 @@ func greetStrings(b *strings.Builder, info *control.Info) {
 	}
 }
 
-func greetNext(b *strings.Builder, info *control.Info, controlFlag string) {
-	flag := ""
-	if controlFlag != "127.0.0.1:8088" {
-		flag = " --control " + controlFlag
+func greetNext(b *strings.Builder, info *control.Info, flags greetFlags) {
+	command := commandLine()
+	lines := [][2]string{{"eval \"$(" + command + " certs env" + flags.certs() + ")\"", "this shell's Node, Python, Java, Go and curl trust the CA"}}
+	if info.Control != "" {
+		if len(info.Devices) == 0 {
+			lines = append(lines, [2]string{command + " devices create" + flags.control() + " device1", "register a device, print its connection string"})
+		}
+		lines = append(lines, [2]string{command + " monitor" + flags.control(), "follow telemetry"}, [2]string{command + " doctor" + flags.control(), "try every door"})
 	}
 	b.WriteString("\nNext, in another terminal\n")
-	b.WriteString("  eval \"$(emulator certs env)\"        this shell's Node, Python, Java, Go and curl trust the CA\n")
-	if info.Control == "" {
-		return
+	w := tabwriter.NewWriter(b, 0, 0, 3, ' ', 0)
+	for _, l := range lines {
+		fmt.Fprintf(w, "  %s\t%s\n", l[0], l[1])
 	}
-	if len(info.Devices) == 0 {
-		fmt.Fprintf(b, "  emulator devices create%s device1   register a device and print its connection string\n", flag)
+	_ = w.Flush() // into memory
+}
+
+// greetFlags are the flags of serve that the other commands need to find this hub.
+type greetFlags struct{ controlAddress, certsDir string }
+
+func (f greetFlags) control() string {
+	if f.controlAddress == "127.0.0.1:8088" {
+		return ""
 	}
-	fmt.Fprintf(b, "  emulator monitor%s                  follow telemetry\n", flag)
-	fmt.Fprintf(b, "  emulator doctor%s                   try every door\n", flag)
+	return " --control " + f.controlAddress
+}
+
+func (f greetFlags) certs() string {
+	if f.certsDir == defaultCertsDir() {
+		return ""
+	}
+	return " --certs-dir " + f.certsDir
+}
+
+// commandLine is how the reader can run this command again: as it was run, or by the Go tool that built it for one run.
+func commandLine() string {
+	program, err := os.Executable()
+	if err == nil && strings.Contains(program, "go-build") {
+		return "go run ./cmd/emulator"
+	}
+	return os.Args[0]
 }

@@ -99,7 +99,7 @@ func (s *serveCmd) Run(a *app) error {
 		return err
 	}
 	defer e.Close()
-	if err := greet(a.stdout, e, s.Control); err != nil {
+	if err := greet(a.stdout, e, greetFlags{s.Control, s.CertsDir}); err != nil {
 		return err
 	}
 	<-a.ctx.Done()
