@@ -41,6 +41,8 @@ type raw struct {
 	t    *testing.T
 	conn net.Conn
 	ours map[uint16]uint16 // the server's channel for each of the client's
+
+	largest uint32 // frame that may come; 0: any
 }
 
 // frame is a received frame: performative, its fields, and what follows it.
@@ -105,6 +107,9 @@ func (r *raw) read() frame {
 		var head [8]byte
 		if _, err := io.ReadFull(r.conn, head[:]); err != nil {
 			r.t.Fatalf("read frame: %v", err)
+		}
+		if size := binary.BigEndian.Uint32(head[:]); r.largest > 0 && size > r.largest {
+			r.t.Fatalf("a frame of %d bytes, at most %d allowed", size, r.largest)
 		}
 		body := make([]byte, binary.BigEndian.Uint32(head[:])-8)
 		if _, err := io.ReadFull(r.conn, body); err != nil {
