@@ -91,7 +91,12 @@ func (p *testPeer) Attach(l *Link) (Node, *Error) {
 	return &source{peer: p}, nil
 }
 
-func (p *testPeer) SessionEnded(*Session)     { p.change(func() { p.ended++ }) }
+func (p *testPeer) SessionEnded(s *Session) {
+	if s.in != syncChannel {
+		p.change(func() { p.ended++ })
+	}
+}
+
 func (p *testPeer) Closed(_ *Conn, err error) { p.change(func() { p.closed = append(p.closed, err) }) }
 
 // sink records and handles what it is sent.

@@ -129,7 +129,7 @@ func TestLinkNames(t *testing.T) {
 	for range 2 {
 		r.expect(descAttach)
 	}
-	r.settle(0)
+	r.sync()
 	if len(p.detached) != 0 {
 		t.Fatalf("detached: %v", p.detached)
 	}
@@ -183,7 +183,7 @@ func TestLimitsOnSessionsAndLinks(t *testing.T) {
 	r.expectError(descDetach, 2, CondResourceLimitExceeded)
 	r.send(fr(2, descEnd), fr(0, descDetach, uint32(2), true))
 	r.expect(descAttach)
-	r.settle(1)
+	r.sync()
 	r.send(attach(1, 1))
 	r.expect(descAttach)
 	r.expectError(descDetach, 2, CondResourceLimitExceeded)
@@ -192,7 +192,7 @@ func TestLimitsOnSessionsAndLinks(t *testing.T) {
 	r.send(begin(1), attach(1, 0)) // the ended session's link is counted no more
 	r.expect(descBegin)
 	r.expect(descAttach)
-	r.settle(1)
+	r.sync()
 }
 
 // TestSmallFrames: nothing we send is larger than the client's max-frame-size (AMQP 2.7.1).

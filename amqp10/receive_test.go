@@ -146,13 +146,13 @@ func TestReceivingTraps(t *testing.T) {
 			r := attached(t, Config{}, p, 0)
 			if name == "interleaved links" {
 				r.send(tt.send[0])
-				r.settle(0)
+				r.sync()
 				r.send(more(0, 0), more(1, 1), last(0), last(1))
 				tt.bodies = []string{"ab", "ab"}
 			} else {
 				r.send(tt.send...)
 			}
-			before, _ := r.settle(0)
+			before := r.sync()
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			if got := bodies(t, p.received); fmt.Sprint(got) != fmt.Sprint(tt.bodies) {
