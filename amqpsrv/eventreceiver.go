@@ -174,12 +174,13 @@ func (r *eventReceiver) more() bool {
 func (r *eventReceiver) send() {
 	for r.link.Credit() > 0 {
 		if !r.fill() {
-			return
+			break
 		}
 		if !r.transfer() {
 			return
 		}
 	}
+	r.link.Drained() // AMQP 2.6.7: credit that cannot be used now is used up, if the peer asked for that
 }
 
 // fill reads the next events unless some are waiting.
@@ -194,7 +195,6 @@ func (r *eventReceiver) fill() bool {
 		return false
 	}
 	if len(events) == 0 {
-		r.link.Drained() // AMQP 2.6.7: with nothing to send, a drain uses the credit up
 		return false
 	}
 	r.waiting = events

@@ -302,3 +302,6 @@ func (r *rig) wantRefusal(err error, want amqp.ErrCond) *amqp.Error {
 	}
 	return e
 }
+
+// key is the device most tests use.
+func (r *rig) key() store.Key { return store.Key{DeviceID: "d1"} }
