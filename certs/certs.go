@@ -8,9 +8,10 @@
 // root (RFC 5280 6.2 leaves that open; seen with OpenJDK 17), while it enforces those of an issuer.
 //
 // OpenSSL, Node, Python (its strict mode too), Go, curl and Java accept such an authority, and refuse what it signs
-// outside its confinement; the tests run all six. A client whose X.509 code does not know name constraints must refuse
-// a CA in which they are critical: Options.Unconstrained makes a CA without them. A client that cannot check ECDSA
-// signatures at all cannot use this CA: RSA certificates are for clients that offer no ECDSA cipher suite.
+// outside its confinement; the tests run all six. GnuTLS 3.7, NSS (Firefox) 3.87 and wolfSSL 5.5 did the same when tried
+// by hand. A client that does not know name constraints must refuse a CA in which they are critical, and Mbed TLS
+// 2.28 does: Options.Unconstrained makes a CA without them. A client that cannot check ECDSA signatures at all
+// cannot use this CA: RSA certificates are for clients that offer no ECDSA cipher suite.
 package certs
 
 import (

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 
 	"github.com/smallstep/truststore"
 )
@@ -76,11 +78,13 @@ func systemStores() []store {
 	java, javaErr := truststore.NewJavaTrust()
 	return []store{
 		{
-			name:      "system",
-			absent:    func() error { return nil },
-			install:   func(c *x509.Certificate) error { return truststore.Install(c) },
-			uninstall: func(c *x509.Certificate) error { return truststore.Uninstall(c) },
-			byHand:    "run it again with administrator rights in a terminal, or add the certificate to the system's store by hand",
+			name:    "system",
+			absent:  func() error { return nil },
+			install: func(c *x509.Certificate) error { return truststore.Install(c) },
+			uninstall: func(c *x509.Certificate) error {
+				return errors.Join(truststore.Uninstall(c), leftInJava(c, debianJava))
+			},
+			byHand: "run it again in a terminal with administrator rights, or change the system's store by hand",
 		},
 		otherStore("Firefox and NSS", nss, nssErr, nss.PreCheck,
 			"close the browser and run it again, or import the certificate in the browser's settings"),
@@ -107,4 +111,18 @@ func otherStore(name string, t truststore.Trust, err error, preCheck func() erro
 		},
 		byHand: byHand,
 	}
+}
+
+// debianJava is where Debian's ca-certificates-java copies the system's certificates for Java.
+const debianJava = "/etc/ssl/certs/java/cacerts"
+
+// leftInJava returns an error with the remedy if file, a Java key store, still holds cert: update-ca-certificates adds
+// new certificates to it, but does not tell it of those whose file is gone.
+func leftInJava(cert *x509.Certificate, file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil || !bytes.Contains(data, cert.Raw) { // the format leaves certificates as they are
+		return nil
+	}
+	alias := strings.ToLower("debian:" + strings.ReplaceAll(cert.Subject.CommonName+" "+cert.SerialNumber.String(), " ", "_") + ".pem")
+	return fmt.Errorf("programs in Java still trust the CA; to end that: sudo keytool -delete -keystore %s -storepass changeit -alias %s", file, alias)
 }

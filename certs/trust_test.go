@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/x509"
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -93,6 +95,28 @@ func TestSystemStoresWithoutFirefoxAndJava(t *testing.T) {
 	for _, s := range stores[1:] {
 		if s.absent() == nil {
 			t.Errorf("%s is there", s.name)
+		}
+	}
+}
+
+// Debian's Java goes on to trust what the system no longer does; "no longer trusts the CA" would be untrue.
+func TestUntrustTellsWhatJavaStillTrusts(t *testing.T) {
+	a := mustOpen(t, t.TempDir(), Options{})
+	file := filepath.Join(t.TempDir(), "cacerts")
+	if err := leftInJava(a.Certificate(), file); err != nil {
+		t.Errorf("without a key store: %v", err)
+	}
+	other := mustOpen(t, "", Options{}).DER()
+	for _, c := range []struct {
+		holds []byte
+		want  bool
+	}{{other, false}, {append(other, a.DER()...), true}} {
+		if err := os.WriteFile(file, c.holds, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := leftInJava(a.Certificate(), file)
+		if (err != nil) != c.want || err != nil && !strings.Contains(err.Error(), "keytool -delete -keystore "+file) {
+			t.Errorf("left %v: got %v", c.want, err)
 		}
 	}
 }
