@@ -31,12 +31,12 @@ type subprotocol struct {
 
 // iothubWebsocket is GET /$iothub/websocket: MQTT or AMQP.
 func (s *Server) iothubWebsocket(w http.ResponseWriter, r *http.Request) {
-	s.upgrade(w, r, subprotocol{"mqtt", door.MQTTWS, s.mqtt}, subprotocol{"AMQPWSB10", door.AMQPWS, s.amqp})
+	s.upgrade(w, r, subprotocol{"mqtt", door.MQTTWS, s.mqtt}, subprotocol{"AMQPWSB10", door.AMQPWS, s.amqp}, subprotocol{"amqp", door.AMQPWS, s.amqp})
 }
 
 // servicebusWebsocket is GET /$servicebus/websocket, where Event Hubs clients go: AMQP.
 func (s *Server) servicebusWebsocket(w http.ResponseWriter, r *http.Request) {
-	s.upgrade(w, r, subprotocol{"AMQPWSB10", door.AMQPWS, s.amqp})
+	s.upgrade(w, r, subprotocol{"AMQPWSB10", door.AMQPWS, s.amqp}, subprotocol{"amqp", door.AMQPWS, s.amqp})
 }
 
 // upgrade turns the connection into a WebSocket that carries the first offered sub-protocol that is spoken here.
