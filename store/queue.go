@@ -14,7 +14,7 @@ type Message struct {
 	Sequence      int64 // set by the engine, unique in the queue, grows
 	Enqueued      time.Time
 	Deadline      time.Time // when the queue gives it up: Expiry, or the time-to-live counted from Enqueued; zero when never
-	DeliveryCount int // deliveries so far, counted by Lock
+	DeliveryCount int       // deliveries so far, counted by Lock
 	LockToken     string
 	LockedUntil   time.Time // zero when not locked
 }
