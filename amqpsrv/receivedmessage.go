@@ -27,26 +27,25 @@ func telemetryOf(m *amqp10.Message) (hub.Telemetry, error) {
 	}
 	t.SystemProperties = systemProperties(m.Properties)
 	for _, e := range m.MessageAnnotations {
-		annotation(&t.SystemProperties, e)
+		key, _ := e.Key.(amqp10.Symbol)
+		if value, ok := e.Value.(string); ok {
+			annotation(&t.SystemProperties, key, value)
+		}
 	}
 	return t, nil
 }
 
 // annotation takes over a message annotation that devices set themselves; what the hub stamps is overwritten there.
-func annotation(s *store.SystemProperties, e amqp10.Entry) {
-	text, ok := e.Value.(string)
-	if !ok {
-		return
-	}
-	switch e.Key {
-	case amqp10.Symbol("iothub-interface-id"):
-		s.InterfaceID = text
-	case amqp10.Symbol("dt-subject"):
-		s.Subject = text
-	case amqp10.Symbol("Diagnostic-Id"):
-		s.DiagnosticID = text
-	case amqp10.Symbol("Correlation-Context"):
-		s.DiagnosticCtx = text
+func annotation(s *store.SystemProperties, key amqp10.Symbol, value string) {
+	switch key {
+	case "iothub-interface-id":
+		s.InterfaceID = value
+	case "dt-subject":
+		s.Subject = value
+	case "Diagnostic-Id":
+		s.DiagnosticID = value
+	case "Correlation-Context":
+		s.DiagnosticCtx = value
 	}
 }
 
@@ -87,9 +86,8 @@ func systemProperties(p *amqp10.Properties) store.SystemProperties {
 		ContentType:     p.ContentType,
 		ContentEncoding: p.ContentEncoding,
 	}
-	// amenzhinsky/iothub sends Go's zero time when there is no expiry.
-	if t := p.AbsoluteExpiryTime; t != nil && *t > 0 {
-		s.Expiry = t.Time()
+	if p.AbsoluteExpiryTime != nil {
+		s.Expiry = expiry(*p.AbsoluteExpiryTime)
 	}
 	return s
 }

@@ -3,6 +3,7 @@ package amqpsrv
 import (
 	"github.com/iolite-emulator/iolite/amqp10"
 	"github.com/iolite-emulator/iolite/hub"
+	"github.com/iolite-emulator/iolite/store"
 )
 
 // maxTelemetry is announced on telemetry links, in bytes of encoded messages. Trap 9: the C SDK sends nothing when it is not
@@ -16,8 +17,10 @@ type telemetry struct {
 	unit *unit
 
 	// Used again by every delivery: the hub keeps nothing of what it is given.
-	message  amqp10.Message
-	messages []hub.Telemetry
+	plain      plain
+	message    amqp10.Message
+	messages   []hub.Telemetry
+	properties []store.Property
 }
 
 func (p *peer) attachTelemetry(l *amqp10.Link, a address) (amqp10.Node, *amqp10.Error) {
@@ -35,7 +38,17 @@ func (t *telemetry) Receive(_ *amqp10.Link, d *amqp10.Delivery) {
 	if err == nil {
 		err = t.unit.session.SendTelemetry(t.p.ctx, messages...)
 	}
+	t.forget()
 	t.p.settle(d, err)
+}
+
+// forget lets go of the payload, and of memory that only a large batch needs.
+func (t *telemetry) forget() {
+	clear(t.messages)
+	clear(t.properties)
+	if cap(t.messages) > 64 || cap(t.properties) > 256 {
+		t.messages, t.properties = nil, nil
+	}
 }
 
 // Detached implements amqp10.Node.
@@ -43,8 +56,7 @@ func (t *telemetry) Detached(l *amqp10.Link, _ *amqp10.Error) { t.p.part(t.unit,
 
 // decode translates the message, or all messages of a batch (trap 13: the C SDK sends nothing else).
 func (t *telemetry) decode(d *amqp10.Delivery) ([]hub.Telemetry, error) {
-	clear(t.messages)
-	t.messages = t.messages[:0]
+	t.messages, t.properties = t.messages[:0], t.properties[:0]
 	switch d.Format {
 	case 0:
 		return t.add(d.Payload)
@@ -68,6 +80,10 @@ func (t *telemetry) batch(payload []byte) ([]hub.Telemetry, error) {
 }
 
 func (t *telemetry) add(payload []byte) ([]hub.Telemetry, error) {
+	if m, properties, ok := t.plain.telemetry(payload, t.properties); ok {
+		t.messages, t.properties = append(t.messages, m), properties
+		return t.messages, nil
+	}
 	if err := t.message.Decode(payload, messageLimits); err != nil {
 		return nil, badEncoding(err)
 	}

@@ -1,0 +1,76 @@
+package amqpsrv
+
+import (
+	"testing"
+
+	"github.com/iolite-emulator/iolite/amqp10"
+	"github.com/iolite-emulator/iolite/hub"
+	"github.com/iolite-emulator/iolite/store"
+	"time"
+)
+
+// typical is a message as an SDK sends it: 256 bytes of JSON, an id, content type and encoding, two properties.
+func typical() *amqp10.Message {
+	return &amqp10.Message{
+		Properties:            &amqp10.Properties{MessageID: "123e4567-e89b-12d3-a456-426614174000", ContentType: "application/json", ContentEncoding: "utf-8"},
+		ApplicationProperties: amqp10.Map{{Key: "temperatureAlert", Value: "false"}, {Key: "level", Value: "normal"}},
+		Body:                  amqp10.BodyData, Data: [][]byte{make([]byte, 256)},
+	}
+}
+
+// BenchmarkTelemetryTranslation is what a message costs between the engine and the hub.
+func BenchmarkTelemetryTranslation(b *testing.B) {
+	payload, err := typical().Append(nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	t := &telemetry{}
+	d := &amqp10.Delivery{Payload: payload}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := t.decode(d); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkTelemetryStored adds the hub.
+func BenchmarkTelemetryStored(b *testing.B) {
+	r := newRig(b, rigOptions{})
+	key := r.device("d1")
+	p, err := r.hub.Authenticate(r.ctx(), hub.Credential{Token: r.deviceToken(key, time.Hour)}, store.Key{})
+	r.must(err)
+	session, err := r.hub.OpenDevice(r.ctx(), p, key, hub.DeviceOptions{})
+	r.must(err)
+	payload, err := typical().Append(nil)
+	r.must(err)
+	t := &telemetry{}
+	d := &amqp10.Delivery{Payload: payload}
+	b.ReportAllocs()
+	for b.Loop() {
+		m, err := t.decode(d)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := session.SendTelemetry(b.Context(), m...); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkEventEncoding is what one event costs for one reader, before the engine.
+func BenchmarkEventEncoding(b *testing.B) {
+	e := store.Event{
+		SystemProperties: store.SystemProperties{MessageID: "123e4567-e89b-12d3-a456-426614174000", ContentType: "application/json", ContentEncoding: "utf-8", To: "/devices/d1/messages/events"},
+		Properties:       []store.Property{{Name: "temperatureAlert", Value: "false"}, {Name: "level", Value: "normal"}},
+		Body:             make([]byte, 256), PartitionKey: "d1", DeviceID: "d1", GenerationID: "638000000000000000", Source: "Telemetry",
+		AuthMethod: `{"scope":"device","type":"sas","issuer":"iothub","acceptingIpFilterRule":null}`, Enqueued: time.UnixMilli(1700000000000), Sequence: 1 << 20, Offset: 1 << 30,
+	}
+	var c composer
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.event(&e, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
