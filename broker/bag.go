@@ -38,7 +38,7 @@ func parseBag(bag string, t *hub.Telemetry) error {
 
 func parseEntry(entry string, t *hub.Telemetry) error {
 	name, value, hasValue := strings.Cut(entry, "=")
-	name, err := unescape(name)
+	name, err := unescapeName(name)
 	if err != nil {
 		return err
 	}
@@ -53,6 +53,18 @@ func parseEntry(entry string, t *hub.Telemetry) error {
 	}
 	t.Properties = append(t.Properties, store.Property{Name: name, Value: value, Null: !hasValue})
 	return nil
+}
+
+// unescapeName is unescape, with a short cut for the names that most SDKs send with every message.
+func unescapeName(s string) (string, error) {
+	if key, ok := strings.CutPrefix(s, "%24."); ok {
+		for _, name := range [...]string{"$.mid", "$.cid", "$.ct", "$.ce", "$.on", "$.sub", "$.ctime"} {
+			if name[2:] == key {
+				return name, nil
+			}
+		}
+	}
+	return unescape(s)
 }
 
 // setSystem stores a system property and reports whether name is one. Unknown names that begin with "$." stay application

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
-	"math"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -21,14 +19,14 @@ const maxPatience = 1767 * time.Second
 
 // The CONNACK return codes of MQTT 3.1.1, table 3.1.
 const (
+	connackAccepted      byte = 0
 	connackProtocol      byte = 1 // unacceptable protocol version
 	connackIdentifier    byte = 2 // identifier rejected
 	connackUnavailable   byte = 3 // server unavailable
 	connackNotAuthorized byte = 5 // not authorized
 )
 
-// connect handles CONNECT: it proves who the peer is, opens the session, and leaves a packet that mochi has nothing to say
-// about. A refusal is answered with a CONNACK that mochi would not have found the code for.
+// connect handles CONNECT: it proves who the peer is, opens the session, finds the kept one, and answers.
 func (c *connection) connect(pk *packets.Packet) error {
 	if c.session != nil {
 		return c.violate(ruleOneConnect)
@@ -48,8 +46,11 @@ func (c *connection) connect(pk *packets.Packet) error {
 		return err
 	}
 	c.patience = patience(p.Keepalive)
-	c.inherit(p.Clean)
-	*pk = harmlessConnect(pk.FixedHeader, c.patience)
+	present := c.inherit(p.Clean)
+	if err := c.send([]byte{packets.Connack << 4, 2, present, connackAccepted}); err != nil {
+		return err
+	}
+	c.resume()
 	return nil
 }
 
@@ -97,7 +98,7 @@ func (c *connection) identify(name, clientID string) (userName, error) {
 // open proves the credential and opens the session, which closes an older connection of the same identity.
 func (c *connection) open(user userName, token string) error {
 	cred := hub.Credential{Token: token}
-	if state := c.TLS(); state != nil {
+	if state := c.conn.TLS(); state != nil {
 		cred.Certificates = state.PeerCertificates
 	}
 	principal, err := c.broker.hub.Authenticate(c.broker.ctx, cred, c.key)
@@ -105,7 +106,7 @@ func (c *connection) open(user userName, token string) error {
 		return c.refuseHub(err)
 	}
 	c.session, err = c.broker.hub.OpenDevice(c.broker.ctx, principal, c.key, hub.DeviceOptions{
-		Conn:      c.Conn,
+		Conn:      c.conn,
 		UserAgent: strings.Clone(user.clientType),
 		ModelID:   strings.Clone(user.modelID),
 		Ended:     c.endedByHub,
@@ -127,14 +128,11 @@ func (c *connection) refuseHub(err error) error {
 }
 
 // refuse answers CONNECT with a return code and ends the connection.
-func (c *connection) refuse(code byte, r rule, err *hub.Error, attrs ...string) error {
-	e := &ending{rule: r, refuse: true, hub: err, attrs: []slog.Attr{slog.Int("returnCode", int(code))}}
-	for i := 0; i+1 < len(attrs); i += 2 {
-		e.attrs = append(e.attrs, slog.String(attrs[i], clip(attrs[i+1])))
-	}
-	c.ending.CompareAndSwap(nil, e)
-	_, _ = c.Write([]byte{connack << 4, 2, 0, code}) // MQTT-3.2.2-4: session present is 0; a failing write fails the connection anyway
-	return packets.ErrRejectPacket
+func (c *connection) refuse(code byte, r rule, err *hub.Error, pairs ...string) error {
+	attrs := append(details(pairs), slog.Int("returnCode", int(code)))
+	c.ending.CompareAndSwap(nil, &ending{rule: r, attrs: attrs, refuse: true, hub: err})
+	_ = c.send([]byte{packets.Connack << 4, 2, 0, code}) // MQTT-3.2.2-4: session present is 0; if it cannot be sent, the connection fails anyway
+	return errEnded
 }
 
 // patience is how long the peer may be silent: 1.5 times its keep-alive. MQTT 3.1.2.10: 0 switches the mechanism off,
@@ -144,22 +142,4 @@ func patience(keepAlive uint16) time.Duration {
 		return maxPatience
 	}
 	return min(time.Duration(keepAlive)*1500*time.Millisecond, maxPatience)
-}
-
-var lastClient atomic.Uint64
-
-// harmlessConnect is the CONNECT that mochi sees: a client nobody has met before, that wants nothing kept and leaves no
-// Will. So mochi takes over no session (it would send the older client a DISCONNECT, which 3.1.1 does not know) and forgets the
-// client with its connection. The identity's session and Will are ours.
-func harmlessConnect(header packets.FixedHeader, patience time.Duration) packets.Packet {
-	return packets.Packet{
-		FixedHeader:     header,
-		ProtocolVersion: 4,
-		Connect: packets.ConnectParams{
-			ProtocolName:     []byte("MQTT"),
-			ClientIdentifier: strconv.FormatUint(lastClient.Add(1), 36),
-			Clean:            true,
-			Keepalive:        uint16(min(patience/time.Second, math.MaxUint16)), // stream keeps the deadline
-		},
-	}
 }

@@ -288,8 +288,8 @@ func TestMalformedBeginningsAreClosed(t *testing.T) {
 		{"protocol name", with(func(b []byte) { b[4] = 'm' }), "malformed-packet"},
 		{"client id too long for the packet", with(func(b []byte) { b[12] = 0xFF }), "malformed-packet"},
 		{"empty packet", []byte{0x10, 0}, "malformed-packet"},
-		{"giant remaining length", []byte{0x10, 0xFF, 0xFF, 0xFF, 0x7F}, "message-too-large"},
-		{"too large by one", append([]byte{0x10}, appendLength(nil, maxPacket)...), "message-too-large"},
+		{"giant remaining length", []byte{0x10, 0xFF, 0xFF, 0xFF, 0x7F}, "packet-too-large"},
+		{"too large by one", append([]byte{0x10}, appendLength(nil, maxConnect+1)...), "packet-too-large"},
 		{"remaining length of five bytes", []byte{0x10, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F}, "malformed-packet"},
 		{"two CONNECTs", append(hello[:len(hello):len(hello)], hello...), "one-connect"},
 	}
@@ -314,8 +314,7 @@ func TestASilentClientIsClosed(t *testing.T) {
 	hello := encode(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connect}, ProtocolVersion: 4, Connect: connectParams("d1")})
 	for name, beginning := range map[string][]byte{"nothing": nil, "one byte": hello[:1], "half": hello[:len(hello)/2]} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t)
-			r.broker.connectTimeout = 50 * time.Millisecond
+			r := newRig(t, impatient(50*time.Millisecond, writeTimeout))
 			c := r.dial()
 			if _, err := c.conn.Write(beginning); err != nil {
 				t.Fatal(err)

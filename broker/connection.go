@@ -3,13 +3,9 @@ package broker
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
-	"net"
 	"strings"
 	"sync/atomic"
-
-	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/iolite-emulator/iolite/door"
 	"github.com/iolite-emulator/iolite/hub"
@@ -19,11 +15,12 @@ import (
 // logContext is for log records: none of ours depends on a context.
 var logContext = context.Background()
 
-// connection is one MQTT connection: the stream below mochi and what the hub knows of its peer. Fields without another
-// note belong to the reading goroutine, mochi's, which Serve lends it.
+// connection is one MQTT connection: its stream and what the hub knows of its peer. Fields without another note belong to
+// the goroutine that Serve was called on, which reads.
 type connection struct {
 	stream
 	broker *Broker
+	first  [8]byte // where the beginning of a burst is waited for
 
 	// Set by connect, before anyone else can know the connection.
 	key        store.Key
@@ -32,7 +29,6 @@ type connection struct {
 	session    *hub.DeviceSession
 	generation string // of the identity, for the kept session
 	clean      bool   // CleanSession=1: nothing is kept
-	present    bool   // a session was kept from an earlier connection
 	will       *hub.Telemetry
 
 	subscriptions subscriptions
@@ -56,24 +52,32 @@ func newConnection(b *Broker, c *door.Conn) *connection {
 	return conn
 }
 
-// violate notes which rule the peer broke, with names and values that say how, and returns the error on which mochi closes
-// the connection without an answer.
+// errEnded ends reading; why stands in connection.ending.
+var errEnded = errors.New("the connection was ended")
+
+// violate notes which rule the peer broke, with names and values that say how, and returns the error that ends the
+// connection without an answer.
 func (c *connection) violate(r rule, attrs ...string) error {
-	e := &ending{rule: r}
-	for i := 0; i+1 < len(attrs); i += 2 {
-		e.attrs = append(e.attrs, slog.String(attrs[i], clip(attrs[i+1])))
+	c.ending.CompareAndSwap(nil, &ending{rule: r, attrs: details(attrs)})
+	return errEnded
+}
+
+// details makes log attributes of names and values. The values may point into memory that is used again.
+func details(pairs []string) []slog.Attr {
+	var attrs []slog.Attr
+	for i := 0; i+1 < len(pairs); i += 2 {
+		attrs = append(attrs, slog.String(pairs[i], clip(pairs[i+1])))
 	}
-	c.ending.CompareAndSwap(nil, e)
-	return packets.ErrRejectPacket
+	return attrs
 }
 
 // endedByHub is hub.DeviceOptions.Ended: another connection of the identity, an expired token, a device disabled or deleted.
 func (c *connection) endedByHub(err *hub.Error) {
 	c.ending.CompareAndSwap(nil, &ending{hub: err})
-	_ = c.Close() // MQTT 3.1.1 has no DISCONNECT from servers
+	c.close() // MQTT 3.1.1 has no DISCONNECT from servers
 }
 
-// end says and does what is due when the connection is gone: err is what mochi stopped reading with.
+// end says and does what is due when the connection is gone: err is what ended reading, nil after DISCONNECT.
 func (c *connection) end(err error) {
 	c.report(err)
 	if c.session == nil {
@@ -86,7 +90,7 @@ func (c *connection) end(err error) {
 
 // report writes the one log line about the connection's end.
 func (c *connection) report(err error) {
-	log := c.broker.log.With("door", c.Door().String(), "remote", c.RemoteAddr().String())
+	log := c.broker.log.With("door", c.conn.Door().String(), "remote", c.conn.RemoteAddr().String())
 	if c.key.DeviceID != "" {
 		log = log.With("identity", c.key.String())
 	}
@@ -95,6 +99,8 @@ func (c *connection) report(err error) {
 		e = c.explain(err)
 	}
 	switch {
+	case c.broker.isClosed():
+		log.Debug("MQTT connection closed with the broker")
 	case e == nil && c.goodbye:
 		log.Debug("MQTT client disconnected")
 	case e == nil && c.session == nil:
@@ -116,35 +122,24 @@ func (c *connection) report(err error) {
 	}
 }
 
-// explain finds the rule behind an error of mochi's; nil when the peer just went, or we are closing.
+// explain finds the rule behind an error of reading; nil when the peer just went.
 func (c *connection) explain(err error) *ending {
-	var code packets.Code
 	switch {
 	case c.isSlow():
 		return &ending{rule: ruleSlow}
-	case err == nil, c.goodbye, c.broker.isClosed():
-		return nil
 	case isTimeout(err) && c.session == nil:
 		return &ending{rule: ruleConnectTime}
 	case isTimeout(err):
 		return &ending{rule: ruleKeepAlive}
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
-		return nil
-	case errors.Is(err, packets.ErrPacketTooLarge):
-		return &ending{rule: ruleTooLarge}
-	case errors.Is(err, packets.ErrProtocolViolationRequireFirstConnect):
-		return &ending{rule: ruleFirstConnect}
-	case errors.As(err, &code), strings.HasPrefix(err.Error(), "invalid packet type"): // the one error of mochi's reader without a type
-		return &ending{rule: ruleMalformed, attrs: []slog.Attr{slog.String("detail", err.Error())}}
 	}
 	return nil
 }
 
-// clip shortens what a peer sent for the log.
+// clip copies what a peer sent, not too much of it, for the log.
 func clip(s string) string {
 	const most = 256
 	if len(s) > most {
 		return s[:most] + "..."
 	}
-	return s
+	return strings.Clone(s)
 }

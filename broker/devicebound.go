@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/mochi-mqtt/server/v2/packets"
+
 	"github.com/iolite-emulator/iolite/hub"
 	"github.com/iolite-emulator/iolite/store"
 )
@@ -113,23 +115,19 @@ func (d *devicebound) track(m *store.Message) uint16 {
 
 // puback handles PUBACK: the device has handled the message. The C# SDK acknowledges QoS 0 packets too, with id 0; that
 // and ids nobody waits for are ignored.
-func (c *connection) puback(id uint16) error {
-	if c.session == nil {
-		return c.violate(ruleFirstConnect)
-	}
+func (c *connection) puback(id uint16) {
 	d := &c.devicebound
 	d.mu.Lock()
 	sent, ok := d.inflight[id]
 	delete(d.inflight, id)
 	d.mu.Unlock()
 	if !ok {
-		return nil
+		return
 	}
 	c.complete(sent.token)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.addCredit()
-	return nil
 }
 
 // written is called when a QoS 0 message has been handed to the socket: nothing better will ever be known of it.
@@ -175,7 +173,7 @@ func appendPublish(b, topic []byte, flags byte, id uint16, body []byte) []byte {
 	if flags != 0 {
 		n += 2
 	}
-	b = appendLength(append(b, publish<<4|flags), n)
+	b = appendLength(append(b, packets.Publish<<4|flags), n)
 	b = append(append(b, byte(len(topic)>>8), byte(len(topic))), topic...)
 	if flags != 0 {
 		b = append(b, byte(id>>8), byte(id))

@@ -38,11 +38,20 @@ type rig struct {
 	addr   string
 }
 
-type rigOption func(*hub.Config)
+type rigOption func(*hub.Config, *Broker) // the broker is nil at first
 
-func withAuth(c *hub.Config) { c.AuthOff = false }
+func withAuth(c *hub.Config, _ *Broker) { c.AuthOff = false }
 
-func withEngine(e store.Engine) rigOption { return func(c *hub.Config) { c.Engine = e } }
+func withEngine(e store.Engine) rigOption { return func(c *hub.Config, _ *Broker) { c.Engine = e } }
+
+// impatient shortens what clients are given to say something and to read something.
+func impatient(connect, write time.Duration) rigOption {
+	return func(_ *hub.Config, b *Broker) {
+		if b != nil {
+			b.connectTimeout, b.writeTimeout = connect, write
+		}
+	}
+}
 
 // newRig starts a hub without authentication, on a clock that stands still, and registers devices d1 and d2 with module m1.
 func newRig(t testing.TB, options ...rigOption) *rig {
@@ -50,7 +59,7 @@ func newRig(t testing.TB, options ...rigOption) *rig {
 	r := &rig{t: t, clock: clock.NewManual(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)), log: newJournal()}
 	cfg := hub.Config{Engine: store.NewMemory(store.MemoryOptions{}), Clock: r.clock, Logger: slog.New(slog.DiscardHandler), AuthOff: true}
 	for _, o := range options {
-		o(&cfg)
+		o(&cfg, nil)
 	}
 	r.engine = cfg.Engine
 	var err error
@@ -58,6 +67,9 @@ func newRig(t testing.TB, options ...rigOption) *rig {
 		t.Fatal(err)
 	}
 	r.broker = New(Config{Hub: r.hub, Logger: slog.New(r.log)})
+	for _, o := range options {
+		o(&cfg, r.broker)
+	}
 	r.listen()
 	t.Cleanup(func() {
 		r.broker.Close()
@@ -181,6 +193,25 @@ func (r *rig) dial() *client {
 		r.t.Fatal(err)
 	}
 	return newClient(r.t, nc)
+}
+
+// pipe opens a connection without any buffer in between.
+func (r *rig) pipe() *client {
+	server, peer := net.Pipe()
+	var serving sync.WaitGroup
+	serving.Go(func() { r.broker.Serve(door.Wrap(server, door.MQTT)) })
+	r.t.Cleanup(func() {
+		_ = peer.Close()
+		serving.Wait()
+	})
+	return newClient(r.t, peer)
+}
+
+// connections returns how many connections the broker serves.
+func (r *rig) connections() int {
+	r.broker.mu.Lock()
+	defer r.broker.mu.Unlock()
+	return len(r.broker.conns)
 }
 
 func newClient(t testing.TB, nc net.Conn) *client {

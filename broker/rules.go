@@ -23,6 +23,7 @@ const article = `IoT Hub: article "Communicate with an IoT hub using MQTT"`
 var (
 	ruleFirstConnect = rule{"first-packet-connect", "the first packet must be CONNECT", "MQTT-3.1.0-1"}
 	ruleOneConnect   = rule{"one-connect", "a second CONNECT came on the same connection", "MQTT-3.1.0-2"}
+	ruleBigPacket    = rule{"packet-too-large", "a packet is longer than any that IoT Hub takes (a message of 256 KiB; 128 KiB for CONNECT)", article}
 	ruleMalformed    = rule{"malformed-packet", "a packet does not follow MQTT 3.1.1", "MQTT-4.8.0-1"}
 	ruleUnexpected   = rule{"unexpected-packet", "IoT Hub speaks no QoS 2, and clients send no packets that only servers send", article}
 	ruleConnectTime  = rule{"connect-timeout", "no complete CONNECT came in time", "MQTT 3.1.4"}

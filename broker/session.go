@@ -87,24 +87,27 @@ func (b *Broker) generation(key store.Key) (string, bool) {
 	return d.GenerationID, err == nil
 }
 
-// inherit takes over the identity's session or, with CleanSession=1, forgets it. MQTT-3.1.2-4 to -6.
-func (c *connection) inherit(clean bool) {
+// inherit takes over the identity's session or, with CleanSession=1, forgets it, and returns the flag session present.
+// MQTT-3.1.2-4 to -6, MQTT-3.2.2-2.
+func (c *connection) inherit(clean bool) (present byte) {
 	c.clean = clean
 	if clean {
 		c.broker.sessions.drop(c.key)
-		return
+		return 0
 	}
 	generation, ok := c.broker.generation(c.key)
 	if !ok {
 		c.clean = true // deleted this moment; the session ends at once
-		return
+		return 0
 	}
 	c.generation = generation
-	kept, present := c.broker.sessions.find(c.key, generation)
-	c.subscriptions, c.present = kept.subscriptions, present
-	if !present {
+	kept, ok := c.broker.sessions.find(c.key, generation)
+	if !ok {
 		c.setSubscriptions(subscriptions{})
+		return 0
 	}
+	c.subscriptions = kept.subscriptions
+	return 1
 }
 
 // identityGone reports whether the hub ended the session because the identity was deleted, or all of them by a reset.

@@ -26,17 +26,17 @@ const (
 	keepBuffer = 64 << 10
 )
 
-// stream is the net.Conn below mochi. It keeps the peer's deadlines, and gathers what is written: packets are appended to a
-// buffer, and a goroutine that lives only as long as the buffer is not empty hands them on, so that everything that became
-// ready meanwhile goes out in one write. Acknowledgements are set on their way when the reader is about to wait for the
-// peer, so that a burst of messages is answered by one write; pushed messages at once.
+// stream is a connection with its deadlines, which gathers what is written: packets are appended to a buffer, and a
+// goroutine that lives only as long as the buffer is not empty hands them on, so that everything that became ready meanwhile
+// goes out in one write. Answers are set on their way when the reader is about to wait for the peer, so that a burst of
+// messages is acknowledged by one write; pushed messages at once.
 //
-// Read, SetDeadline, Write and acknowledge belong to the reading goroutine; the other methods to any.
+// read and send belong to the reading goroutine; the other methods to any.
 type stream struct {
-	*door.Conn
+	conn     *door.Conn
 	patience time.Duration // how long the peer may take for a whole packet
 	stall    time.Duration // how long it may refuse to take a chunk; at least half of it
-	rearm    bool          // the next Read begins a packet
+	rearm    bool          // the next read begins a packet
 
 	mu       sync.Mutex
 	room     sync.Cond // signalled when out became shorter, or the stream ended
@@ -44,67 +44,49 @@ type stream struct {
 	after    []func()  // called when out has been written
 	flushing bool      // the flush goroutine lives
 	closing  bool
-	slow     bool          // the peer did not read for writeTimeout
+	slow     bool          // the peer did not read for stall
 	failed   error         // of the write that failed
-	done     chan struct{} // closed when the connection below is closed
+	done     chan struct{} // closed when conn is closed
 	finished bool
 
-	writeArmed time.Time // when the write deadline was set; of the flush goroutine
+	writeArmed time.Time // when the write deadline was set
 }
 
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 func (s *stream) init(c *door.Conn, patience, stall time.Duration) {
-	s.Conn, s.patience, s.stall, s.rearm = c, patience, stall, true
+	s.conn, s.patience, s.stall = c, patience, stall
 	s.done = make(chan struct{})
 	s.room.L = &s.mu
 }
 
-// Read implements net.Conn. Before it waits for the peer it sets the gathered acknowledgements on their way.
-func (s *stream) Read(p []byte) (int, error) {
+// read reads what the peer sent. Before it waits it sets the gathered answers on their way.
+func (s *stream) read(p []byte) (int, error) {
 	s.mu.Lock()
 	if s.out != nil {
 		s.startFlush()
 	}
 	if s.rearm && !s.closing {
 		s.rearm = false
-		_ = s.SetReadDeadline(clock.Wall().Add(s.patience))
+		_ = s.conn.SetReadDeadline(clock.Wall().Add(s.patience))
 	}
 	s.mu.Unlock()
-	return s.Conn.Read(p)
+	return s.conn.Read(p)
 }
 
-// SetDeadline implements net.Conn. mochi calls it where a packet may begin; the time that the peer has from there is the
-// stream's own (mochi's arithmetic overflows, and would set the write deadline too).
-func (s *stream) SetDeadline(time.Time) error {
-	s.rearm = true
-	return nil
-}
-
-// Write implements net.Conn: it takes one or more whole packets. It waits only while the peer leaves highWater bytes
-// unread. What it takes is on its way by the next Read or Close.
-func (s *stream) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.awaitRoom(); err != nil {
-		return 0, err
-	}
-	s.append(p)
-	return len(p), nil
-}
-
-// acknowledge appends a PUBACK.
-func (s *stream) acknowledge(id uint16) error {
+// send takes a whole packet, which is on its way by the next read or close. It waits only while the peer leaves highWater
+// bytes unread.
+func (s *stream) send(packet []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.awaitRoom(); err != nil {
 		return err
 	}
-	s.append([]byte{puback << 4, 2, byte(id >> 8), byte(id)})
+	s.append(packet)
 	return nil
 }
 
-// push appends a packet without ever waiting and sets it on its way; after is called from another goroutine when it has
+// push takes a whole packet without ever waiting and sets it on its way; after is called from another goroutine when it has
 // been written, and not when it could not be. It reports whether the stream still takes packets.
 func (s *stream) push(packet []byte, after func()) bool {
 	s.mu.Lock()
@@ -120,21 +102,20 @@ func (s *stream) push(packet []byte, after func()) bool {
 	return true
 }
 
-// Close implements net.Conn: it ends reading, lets what has been written go out for at most closeTimeout, and closes the
-// connection below. It does not wait for that; done tells.
-func (s *stream) Close() error {
+// close ends reading, lets what has been taken go out for at most closeTimeout, and closes the connection. It does not wait
+// for that; done tells. It may be called more than once.
+func (s *stream) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
-		return nil
+		return
 	}
 	s.closing = true
 	now := clock.Wall()
-	_ = s.SetReadDeadline(now)
-	_ = s.SetWriteDeadline(now.Add(closeTimeout))
+	_ = s.conn.SetReadDeadline(now)
+	_ = s.conn.SetWriteDeadline(now.Add(closeTimeout))
 	s.startFlush()
 	s.room.Broadcast()
-	return nil
 }
 
 // awaitRoom waits while too much is unread. The caller holds mu.
@@ -168,7 +149,7 @@ func (s *stream) startFlush() {
 	}
 }
 
-// flush writes until nothing is left, then ends; if the stream is closing or broken, so does the connection below.
+// flush writes until nothing is left, then ends; if the stream is closing or broken, so does the connection.
 func (s *stream) flush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +174,7 @@ func (s *stream) flush() {
 	}
 }
 
-// finish closes the connection below, once: politely when all has been said, else at once. The caller holds mu.
+// finish closes the connection, once: politely when all has been said, else at once. The caller holds mu.
 func (s *stream) finish() {
 	if s.finished {
 		return
@@ -201,22 +182,22 @@ func (s *stream) finish() {
 	s.finished = true
 	s.mu.Unlock()
 	if s.failed == nil {
-		_ = s.Conn.Close()
+		_ = s.conn.Close()
 	} else {
-		s.Cut()
+		s.conn.Cut()
 	}
 	close(s.done)
 	s.mu.Lock()
 }
 
-// write hands a batch to the connection below in chunks, each under a deadline of its own.
+// write hands a batch to the connection in chunks, each under a deadline of its own.
 func (s *stream) write(batch *[]byte) error {
 	if batch == nil {
 		return nil
 	}
 	for rest := *batch; len(rest) > 0; {
 		s.armWrite()
-		n, err := s.Conn.Write(rest[:min(len(rest), writeChunk)])
+		n, err := s.conn.Write(rest[:min(len(rest), writeChunk)])
 		if err != nil {
 			return err
 		}
@@ -234,7 +215,7 @@ func (s *stream) armWrite() {
 		return
 	}
 	s.writeArmed = now
-	_ = s.SetWriteDeadline(now.Add(s.stall))
+	_ = s.conn.SetWriteDeadline(now.Add(s.stall))
 }
 
 func recycle(batch *[]byte) {

@@ -74,7 +74,7 @@ func (c *connection) subscribe(pk *packets.Packet) error {
 		granted = append(granted, qos)
 	}
 	c.setSubscriptions(wanted)
-	if _, err := c.Write(appendAck(nil, suback, pk.PacketID, granted)); err != nil {
+	if err := c.send(appendAck(nil, packets.Suback, pk.PacketID, granted)); err != nil {
 		return err
 	}
 	c.resume()
@@ -94,17 +94,13 @@ func (c *connection) unsubscribe(pk *packets.Packet) error {
 	}
 	c.setSubscriptions(wanted)
 	c.resume()
-	_, err := c.Write(appendAck(nil, unsuback, pk.PacketID, nil))
-	return err
+	return c.send(appendAck(nil, packets.Unsuback, pk.PacketID, nil))
 }
 
-// checkRequest holds for SUBSCRIBE and UNSUBSCRIBE alike: a connected client, a packet identifier (MQTT-2.3.1-1) and at
-// least one filter (MQTT-3.8.3-3, MQTT-3.10.3-2).
+// checkRequest holds for SUBSCRIBE and UNSUBSCRIBE alike: a packet identifier (MQTT-2.3.1-1) and at least one filter
+// (MQTT-3.8.3-3, MQTT-3.10.3-2).
 func (c *connection) checkRequest(pk *packets.Packet) error {
-	switch {
-	case c.session == nil:
-		return c.violate(ruleFirstConnect)
-	case pk.PacketID == 0, len(pk.Filters) == 0:
+	if pk.PacketID == 0 || len(pk.Filters) == 0 {
 		return c.violate(ruleMalformed, "detail", "no packet identifier or no filter")
 	}
 	return nil

@@ -11,7 +11,7 @@ import (
 	"github.com/iolite-emulator/iolite/store"
 )
 
-// scratch is what one PUBLISH needs on its way to the hub, which does not keep it.
+// scratch is what one PUBLISH needs on its way to the hub, which does not keep it. Its strings point into the packet.
 type scratch struct {
 	messages [1]hub.Telemetry
 }
@@ -19,11 +19,9 @@ type scratch struct {
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // publish handles PUBLISH: telemetry, or a request of the device. QoS 1 is acknowledged once the hub has stored the message,
-// in the order of the packets, since one connection is read by one goroutine.
+// in the order of the packets, since one connection is read by one goroutine. The packet's memory is used again afterwards.
 func (c *connection) publish(pk *packets.Packet) error {
 	switch {
-	case c.session == nil:
-		return c.violate(ruleFirstConnect)
 	case pk.FixedHeader.Qos > 1:
 		return c.violate(rulePublishQoS2, "topic", pk.TopicName)
 	case pk.FixedHeader.Qos == 1 && pk.PacketID == 0:
@@ -40,7 +38,7 @@ func (c *connection) publish(pk *packets.Packet) error {
 		return err
 	}
 	if pk.FixedHeader.Qos == 1 {
-		return c.acknowledge(pk.PacketID)
+		return c.send([]byte{packets.Puback << 4, 2, byte(pk.PacketID >> 8), byte(pk.PacketID)})
 	}
 	return nil
 }

@@ -121,9 +121,9 @@ func TestOffencesCloseTheConnection(t *testing.T) {
 		{"certificate request", encode(t, telemetry("$iothub/credentials/POST/issueCertificate/?$rid=1", 1, "{}")), "not-implemented"},
 		{"message too large", encode(t, telemetry(events, 1, strings.Repeat("x", maxMessage+1))), "message-too-large"},
 		{"message too large with its properties", encode(t, telemetry(events+"k=v", 1, strings.Repeat("x", maxMessage-1))), "message-too-large"},
-		{"packet too large", append([]byte{0x32}, appendLength(nil, maxPacket)...), "message-too-large"},
-		{"half a million bytes announced", append([]byte{0x32}, appendLength(nil, 500000)...), "message-too-large"},
-		{"giant length", []byte{0x30, 0xFF, 0xFF, 0xFF, 0x7F}, "message-too-large"},
+		{"packet too large", append([]byte{0x32}, appendLength(nil, maxPacket+1)...), "packet-too-large"},
+		{"half a million bytes announced", append([]byte{0x32}, appendLength(nil, 500000)...), "packet-too-large"},
+		{"giant length", []byte{0x30, 0xFF, 0xFF, 0xFF, 0x7F}, "packet-too-large"},
 		{"length of five bytes", []byte{0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0x01}, "malformed-packet"},
 		{"PUBREC", []byte{0x50, 2, 0, 1}, "unexpected-packet"},
 		{"PUBREL", []byte{0x62, 2, 0, 1}, "unexpected-packet"},
@@ -140,6 +140,10 @@ func TestOffencesCloseTheConnection(t *testing.T) {
 		{"SUBSCRIBE QoS 3", []byte{0x82, 6, 0, 1, 0, 1, 'a', 3}, "malformed-packet"},
 		{"SUBSCRIBE without QoS", []byte{0x82, 5, 0, 1, 0, 1, 'a'}, "malformed-packet"},
 		{"UNSUBSCRIBE of nothing", []byte{0xA2, 2, 0, 1}, "malformed-packet"},
+		{"PUBACK too long", []byte{0x40, 3, 0, 1, 0}, "malformed-packet"},
+		{"PINGREQ too long", []byte{0xC0, 1, 0}, "malformed-packet"},
+		{"DISCONNECT too long", []byte{0xE0, 1, 0}, "malformed-packet"},
+		{"length padded to five bytes", []byte{0x30, 0x80, 0x80, 0x80, 0x80, 0x00}, "malformed-packet"},
 		{"PUBACK too short", []byte{0x40, 1, 0}, "malformed-packet"},
 	}
 	r := newRig(t)
