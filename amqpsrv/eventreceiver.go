@@ -31,10 +31,10 @@ type eventReceiver struct {
 	metrics   bool // the peer wants runtime metrics
 
 	// Used by pump alone.
-	composer composer
-	waiting  []store.Event // read and not yet sent
-	next     int           // the first of them
-	tags     uint64
+	writer  eventWriter
+	waiting []store.Event // read and not yet sent
+	next    int           // the first of them
+	tags    uint64
 
 	mu      sync.Mutex
 	running bool
@@ -217,17 +217,11 @@ func (r *eventReceiver) transfer() bool {
 }
 
 func (r *eventReceiver) transferOne(e *store.Event, last *lastEnqueued) bool {
-	payload, err := r.composer.event(e, last)
-	if err != nil {
-		r.p.log.Error("event cannot be encoded", "partition", r.partition, "sequence", e.Sequence, "error", err)
-		r.link.Detach(r.p.asError(err))
-		return false
-	}
 	r.tags++
 	var tag [16]byte // trap 6
 	binary.BigEndian.PutUint64(tag[8:], r.tags)
 	// Settled unless the peer insists: nothing depends on what it makes of an event.
-	_, err = r.link.Send(tag[:], 0, payload, r.link.SndSettleMode() != amqp10.SndUnsettled)
+	_, err := r.link.Send(tag[:], 0, r.writer.event(e, last), r.link.SndSettleMode() != amqp10.SndUnsettled)
 	if errors.Is(err, amqp10.ErrTooLarge) {
 		r.link.Detach(&amqp10.Error{Condition: amqp10.CondMessageSizeExceeded,
 			Description: fmt.Sprintf("The event with sequence number %d is larger than the max-message-size of the link.", e.Sequence)})

@@ -27,13 +27,4 @@ func lastOf(info store.PartitionInfo) lastEnqueued {
 	return l
 }
 
-// annotations adds the delivery annotations of a receiver that desires com.microsoft:enable-receiver-runtime-metric.
-func (l *lastEnqueued) annotations(m amqp10.Map) amqp10.Map {
-	return append(m,
-		amqp10.Entry{Key: amqp10.Symbol("last_enqueued_sequence_number"), Value: l.sequence},
-		amqp10.Entry{Key: amqp10.Symbol("last_enqueued_offset"), Value: l.offset},
-		amqp10.Entry{Key: amqp10.Symbol("last_enqueued_time_utc"), Value: l.enqueued},
-		amqp10.Entry{Key: amqp10.Symbol("runtime_info_retrieval_time_utc"), Value: l.retrieved})
-}
-
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }

@@ -19,7 +19,6 @@ type composer struct {
 func (c *composer) begin(body []byte) *amqp10.Message {
 	c.data[0] = body
 	c.m = amqp10.Message{
-		DeliveryAnnotations:   c.m.DeliveryAnnotations[:0],
 		MessageAnnotations:    c.m.MessageAnnotations[:0],
 		ApplicationProperties: c.m.ApplicationProperties[:0],
 		Properties:            &c.properties,
@@ -115,34 +114,5 @@ func (c *composer) feedback(hubName string, m *store.Message) ([]byte, error) {
 	c.annotate("iothub-deliverycount", uint8(min(max(m.DeliveryCount, 0), 255)))
 	c.annotate("x-opt-sequence-number", uint64(m.Sequence))
 	c.annotate("x-opt-lock-token", m.LockToken)
-	return c.encode()
-}
-
-// event encodes a stored event as a reader of the Event Hubs-compatible endpoint gets it. last, when not nil, is what the
-// peer asked to be told about the partition with every event.
-func (c *composer) event(e *store.Event, last *lastEnqueued) ([]byte, error) {
-	c.begin(e.Body)
-	c.system(&e.SystemProperties)
-	if last != nil {
-		c.m.DeliveryAnnotations = last.annotations(c.m.DeliveryAnnotations)
-	}
-	enqueued := amqp10.TimestampOf(e.Enqueued)
-	c.annotate("x-opt-sequence-number", e.Sequence)
-	c.annotate("x-opt-offset", decimal(e.Offset))
-	c.annotate("x-opt-enqueued-time", enqueued)
-	c.annotate("x-opt-partition-key", e.PartitionKey)
-	c.annotate("iothub-connection-device-id", e.DeviceID)
-	c.annotate("iothub-connection-module-id", e.ModuleID)
-	c.annotate("iothub-connection-auth-method", e.AuthMethod)
-	c.annotate("iothub-connection-auth-generation-id", e.GenerationID)
-	c.annotate("iothub-enqueuedtime", enqueued)
-	c.annotate("iothub-message-source", e.Source)
-	c.annotate("iothub-interface-id", e.InterfaceID)
-	c.annotate("dt-dataschema", e.ModelID)
-	c.annotate("dt-subject", e.Subject)
-	c.annotate("Diagnostic-Id", e.DiagnosticID)
-	c.annotate("Correlation-Context", e.DiagnosticCtx)
-	c.application(&e.SystemProperties, e.Properties)
-	c.property("iothub-outputname", e.OutputName)
 	return c.encode()
 }
