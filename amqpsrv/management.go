@@ -81,7 +81,7 @@ func refusal(m *amqp10.Message, e *amqp10.Error) *amqp10.Message {
 
 func managementStatus(c amqp10.Symbol) int {
 	switch c {
-	case amqp10.CondNotFound:
+	case amqp10.CondNotFound, condArgumentOutOfRange: // azeventhubs takes 404 as final, and would try 400 again until its deadline
 		return http.StatusNotFound
 	case amqp10.CondUnauthorizedAccess:
 		return http.StatusUnauthorized
