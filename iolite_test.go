@@ -120,7 +120,7 @@ func TestStartRefusesWhatCannotBe(t *testing.T) {
 		"seed with a twin of an id": {Seed: strings.NewReader("devices: [{id: a}, {id: a}]")},
 		"taken port":                {MQTT: iolite.Port(taken.Port(door.MQTT))},
 		"bad device name":           {Devices: []string{"no spaces allowed"}},
-		"foreign host name":         {Hostname: "example.com"},
+		"public host name":          {Hostname: "com"},
 	} {
 		e, err := iolite.Start(context.Background(), o)
 		if err == nil {
