@@ -451,7 +451,7 @@ func TestManagementRefusals(t *testing.T) {
 		condition string
 	}{
 		"entity":    {read("other", typeEventHub, ""), 404, "amqp:not-found"},
-		"partition": {read("iolite", typePartition, "17"), 400, "com.microsoft:argument-out-of-range"},
+		"partition": {read("iolite", typePartition, "17"), 404, "com.microsoft:argument-out-of-range"},
 		"type":      {read("iolite", "com.microsoft:topic", ""), 400, "com.microsoft:argument-error"},
 		"operation": {map[string]any{"operation": "DELETE", "name": "iolite", "type": typeEventHub}, 501, "amqp:not-implemented"},
 		"nothing":   {nil, 501, "amqp:not-implemented"},
