@@ -91,7 +91,7 @@ func (p *peer) tokenRefusal(token string, err error) (status int, description st
 		p.log.Error("internal error", "tracking", e.TrackingID, "error", err)
 		return e.Status, e.Text
 	}
-	p.log.Info("token refused", "error", e, "cause", e.Unwrap())
+	p.log.Debug("token refused", "error", e) // the hub has logged why
 	if _, malformed := auth.ParseToken(token); malformed != nil {
 		return http.StatusBadRequest, "The token is malformed: " + malformed.Error()
 	}

@@ -46,7 +46,7 @@ func (p *peer) saslRefusal(user string, err error) amqp10.SASLCode {
 		p.log.Error("internal error", "tracking", e.TrackingID, "error", err)
 		return amqp10.SASLSysTemp
 	}
-	p.log.Info("SASL PLAIN refused", "user", user, "error", e)
+	p.log.Debug("SASL PLAIN refused", "user", user, "error", e)
 	return amqp10.SASLAuth
 }
 

@@ -5,6 +5,9 @@ import (
 	"github.com/iolite-emulator/iolite/store"
 )
 
+// keptBuffer is how much memory a link keeps for its next message, in bytes: there may be thousands of idle links.
+const keptBuffer = 2 << 10
+
 // composer builds outgoing messages in memory that it uses again: one per link that sends, used by one goroutine at a
 // time. What it returns is valid until the next call.
 type composer struct {
@@ -30,9 +33,9 @@ func (c *composer) begin(body []byte) *amqp10.Message {
 
 func (c *composer) encode() ([]byte, error) {
 	out, err := c.m.Append(c.out[:0])
-	c.out = out
-	if cap(out) > 64<<10 {
-		c.out = nil // an idle link holds no large buffer
+	c.data[0] = nil
+	if c.out = out; cap(out) > keptBuffer {
+		c.out = nil
 	}
 	return out, err
 }
