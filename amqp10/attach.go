@@ -189,7 +189,7 @@ func (l *Link) writeAttach(p *attachFrame, r *reply, refused bool) error {
 	f.optSymbols(r.offered)
 	f.null() // desired-capabilities
 	f.optMap(r.properties)
-	out.b = closeFrame(f.close(), start)
+	out.b = closeFrame(f.closeWhole(14), start)
 	err := f.err
 	if err == nil && len(out.b)-at > c.maxFrame {
 		err = errFrameSize

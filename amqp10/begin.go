@@ -72,6 +72,6 @@ func (s *Session) writeBegin() {
 	f.uint(s.incomingWindow)
 	f.uint(outgoingWindow)
 	f.uint(ownHandleMax)
-	out.b = closeFrame(f.close(), start)
+	out.b = closeFrame(f.closeWhole(8), start)
 	s.conn.signal()
 }

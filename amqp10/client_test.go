@@ -311,7 +311,7 @@ func TestRefusedOpen(t *testing.T) {
 func TestManySessionsAndLinks(t *testing.T) {
 	p := newTestPeer()
 	conn := dial(t, Config{}, p, nil)
-	const sessions = 300
+	const sessions = 100
 	var wg sync.WaitGroup
 	for i := range sessions {
 		wg.Add(1)

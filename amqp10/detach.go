@@ -65,7 +65,7 @@ func (l *Link) writeDetach(closed bool, err *Error) {
 	f.uint(l.out)
 	f.optTrue(closed)
 	f.optError(err, s.conn.fits(err))
-	out.b = closeFrame(f.close(), start)
+	out.b = closeFrame(f.closeWhole(3), start)
 }
 
 // release forgets the link's name and deliveries, and notes Detached. mu is held.

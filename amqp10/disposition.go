@@ -62,7 +62,7 @@ func (s *Session) writeDisposition(r *settling) {
 	f.optUint(opt32{r.last, r.last != r.first})
 	f.optTrue(r.settled)
 	f.state(r.state, info)
-	out.b = closeFrame(f.close(), start)
+	out.b = closeFrame(f.closeWhole(6), start)
 }
 
 // settlement is what a client said about one of our deliveries.

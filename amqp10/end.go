@@ -43,7 +43,7 @@ func (s *Session) writeEnd(err *Error) {
 	b, start := openFrame(out.b, frameAMQP, s.out)
 	f := openFields(b, descEnd)
 	f.optError(err, s.conn.fits(err))
-	out.b = closeFrame(f.close(), start)
+	out.b = closeFrame(f.closeWhole(1), start)
 	s.conn.signal()
 }
 

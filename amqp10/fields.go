@@ -1,6 +1,6 @@
 package amqp10
 
-// fields writes a described list. Nulls at its end are left out (AMQP 1.4).
+// fields writes a described list. The nulls at its end may be left out (AMQP 1.4).
 type fields struct {
 	b     []byte
 	start int
@@ -17,6 +17,16 @@ func openFields(b []byte, desc byte) fields {
 	return fields{b: b, start: start, end: len(b)}
 }
 
+// closeWhole ends the list with every one of its total fields, nulls at its end included. AMQP 1.4 lets them be left out, but
+// azure-eventhub for Python (pyamqp) reads performatives by index and takes the field after a transfer's last for its payload.
+func (f *fields) closeWhole(total int) []byte {
+	for f.n < total {
+		f.null()
+	}
+	return closeCompound(f.b, f.start, total)
+}
+
+// close ends the list without the nulls at its end.
 func (f *fields) close() []byte {
 	if f.keep == 0 {
 		return append(f.b[:f.start], codeList0)

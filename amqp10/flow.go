@@ -121,7 +121,7 @@ func (s *Session) writeFlow(l *Link) {
 		f.optTrue(l.drained)
 		l.drained = false
 	}
-	out.b = closeFrame(f.close(), start)
+	out.b = closeFrame(f.closeWhole(11), start)
 }
 
 // writeFlow writes the link's state; to a client that sends, with as much credit as the window allows. mu is held.

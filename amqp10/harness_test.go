@@ -130,13 +130,12 @@ type source struct {
 
 func (n *source) Flow(l *Link, credit uint32, drain bool) {
 	n.peer.change(func() { n.flows++ })
-	n.pump(l)
-	if drain {
+	if n.pump(l) && drain {
 		l.Drained()
 	}
 }
 
-func (n *source) pump(l *Link) {
+func (n *source) pump(l *Link) (empty bool) {
 	n.peer.mu.Lock()
 	defer n.peer.mu.Unlock()
 	for len(n.queue) > 0 {
@@ -147,11 +146,12 @@ func (n *source) pump(l *Link) {
 			if err == ErrBusy {
 				n.busy++
 			}
-			return
+			return err == ErrNoCredit
 		}
 		n.sent++
 		n.queue = n.queue[1:]
 	}
+	return true
 }
 
 func (n *source) Settled(l *Link, id uint32, tag []byte, st DeliveryState, settled bool) {

@@ -1,10 +1,14 @@
 package amqp10
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Append appends the encoded message to dst. It fails only when a value has a Go type that AMQP has no type for. A message
 // without a body is encoded without one.
 func (m *Message) Append(dst []byte) ([]byte, error) {
+	dst = slices.Grow(dst, m.roughSize())
 	if m.Header != nil {
 		dst = m.Header.append(dst)
 	}
@@ -27,6 +31,18 @@ func (m *Message) Append(dst []byte) ([]byte, error) {
 		return dst, err
 	}
 	return appendMapSection(dst, descFooter, m.Footer, err)
+}
+
+// roughSize is what an encoding without great surprises takes.
+func (m *Message) roughSize() int {
+	n := 64 + 64*(len(m.MessageAnnotations)+len(m.ApplicationProperties))
+	if m.Properties != nil {
+		n += 192
+	}
+	for _, data := range m.Data {
+		n += len(data) + 8
+	}
+	return n
 }
 
 func openSection(b []byte, desc byte) []byte { return append(b, codeDescribed, codeSmallUlong, desc) }

@@ -115,7 +115,7 @@ func (c *Conn) writeOpen() {
 	f.null() // capabilities: none
 	f.null()
 	f.optMap(c.cfg.Properties)
-	out.b = closeFrame(f.close(), start)
+	out.b = closeFrame(f.closeWhole(10), start)
 	c.phase = phaseOpen
 	c.signal()
 }
@@ -134,7 +134,7 @@ func (c *Conn) sendClose(err *Error) {
 	b, start := openFrame(out.b, frameAMQP, 0)
 	f := openFields(b, descClose)
 	f.optError(err, c.fits(err))
-	out.b = closeFrame(f.close(), start)
+	out.b = closeFrame(f.closeWhole(1), start)
 	c.phase, c.closeErr = phaseClosing, err
 	c.nc.SetReadDeadline(c.start.Add(c.since() + c.cfg.CloseTimeout))
 	c.signal()

@@ -59,7 +59,8 @@ type Receiver interface {
 type Sender interface {
 	Node
 	// Flow is called when the client changed its credit, and after Send returned ErrBusy once there is room again.
-	// credit is what may be sent now. With drain, send what there is and then call l.Drained (AMQP 2.6.7). It may be
+	// credit is what may be sent now. With drain, send what there is and then call l.Drained (AMQP 2.6.7); should Send
+	// return ErrBusy on the way, leave it at that: Flow comes again, drain still set. It may be
 	// called on another goroutine than the reader's, but never at the same time as another callback of the connection.
 	Flow(l *Link, credit uint32, drain bool)
 	// Settled is called when the client reports the state of an unsettled delivery; id and tag (valid during the call) are

@@ -282,7 +282,7 @@ func appendError(b []byte, e *Error, info bool) []byte {
 	if info {
 		f.optMap(e.Info)
 	}
-	return f.close()
+	return f.closeWhole(3)
 }
 
 // clip cuts s to at most n bytes without cutting through a character.

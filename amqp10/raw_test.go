@@ -230,7 +230,7 @@ func wantFields(t testing.TB, g got, want ...any) {
 	if len(have) > len(want) {
 		have = have[:len(want)]
 	}
-	if diff := cmp.Diff(List(want), have); diff != "" {
+	if diff := cmp.Diff(append(List{}, want...), have); diff != "" {
 		t.Fatalf("0x%02x: fields (-want +got):\n%s", g.desc, diff)
 	}
 }

@@ -113,7 +113,7 @@ func (s *Session) writeFirst(l *Link, id uint32, tag []byte, format uint32, sett
 		f.uint(format)
 		f.bool(settled)
 		f.optTrue(more)
-		return f.close()
+		return f.closeWhole(11)
 	}
 	rest, more := s.writeTransfer(payload, frame)
 	if !more {
@@ -132,7 +132,7 @@ func (s *Session) writeRest(l *Link, payload []byte) (rest []byte, cut bool) {
 		f.null()
 		f.null()
 		f.optTrue(more)
-		return f.close()
+		return f.closeWhole(11)
 	}
 	for more := true; more; {
 		if s.remoteWindow == 0 {

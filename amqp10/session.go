@@ -67,7 +67,7 @@ func (s *Session) UserData() any {
 }
 
 // alive says whether frames may be sent on the session. mu is held.
-func (s *Session) alive() bool { return !s.ended && s.conn.phase == phaseOpen }
+func (s *Session) alive() bool { return !s.ended && s.conn.phase == phaseOpen && !s.conn.broken }
 
 // session returns the session the client has on channel. mu is held.
 func (c *Conn) session(channel uint16) (*Session, *Error) {
