@@ -247,14 +247,6 @@ func TestConcurrentSendersKeepTheirOwnOrder(t *testing.T) {
 	reader.Wait()
 }
 
-func TestAppendDoesNotAllocatePerEvent(t *testing.T) {
-	l := newLog(MemoryOptions{Partitions: 1, EventBytes: 8 << 20})
-	events := []Event{fullEvent()}
-	if n := testing.AllocsPerRun(5000, func() { must(l.Append(ctx, 0, events...)) }); n > 0.5 {
-		t.Errorf("Append allocates %.2f times", n)
-	}
-}
-
 func BenchmarkAppend(b *testing.B) {
 	l := newLog(MemoryOptions{Partitions: 1, EventBytes: 64 << 20})
 	e := fullEvent()

@@ -1,0 +1,14 @@
+//go:build !race
+
+package store
+
+import "testing"
+
+// The race detector makes sync.Pool forget on purpose, so this is counted without it.
+func TestAppendDoesNotAllocatePerEvent(t *testing.T) {
+	l := newLog(MemoryOptions{Partitions: 1, EventBytes: 8 << 20})
+	events := []Event{fullEvent()}
+	if n := testing.AllocsPerRun(5000, func() { must(l.Append(ctx, 0, events...)) }); n > 0.5 {
+		t.Errorf("Append allocates %.2f times", n)
+	}
+}
