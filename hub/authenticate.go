@@ -139,7 +139,7 @@ func (h *Hub) checkPolicyToken(t auth.Token, path string) (auth.Principal, error
 		return auth.Principal{}, fmt.Errorf("there is no policy %q", t.Policy)
 	}
 	err := h.checkSignature(t, policy.PrimaryKey, policy.SecondaryKey)
-	if h.isEventHubPath(path) && (t.VerifiedByText(policy.PrimaryKey) || t.VerifiedByText(policy.SecondaryKey)) {
+	if isEventHubPath(path) && (t.VerifiedByText(policy.PrimaryKey) || t.VerifiedByText(policy.SecondaryKey)) {
 		err = h.checkExpiry(t)
 	}
 	if err != nil {
@@ -148,11 +148,16 @@ func (h *Hub) checkPolicyToken(t auth.Token, path string) (auth.Principal, error
 	return auth.Principal{Policy: policy.Name, Rights: policy.Rights, Scope: path, Method: auth.MethodSAS, Expiry: t.Expiry}, nil
 }
 
-// isEventHubPath reports whether a token's resource is the Event Hubs-compatible endpoint or something below it. Event Hubs clients
-// sign with the text of the key; such a token is good for nothing else.
-func (h *Hub) isEventHubPath(path string) bool {
-	entity, _, _ := strings.Cut(path, "/")
-	return strings.EqualFold(entity, h.cfg.Name)
+// isEventHubPath reports whether a token's resource can be an event hub or something below it, and is no address of the hub itself.
+// Event Hubs clients sign with the text of the key. A token for a misspelt event hub is good, too, and for nothing else: its client
+// is to learn that there is no such event hub, not that its key is wrong.
+func isEventHubPath(path string) bool {
+	entity, _, _ := strings.Cut(strings.ToLower(path), "/")
+	switch entity {
+	case "", "devices", "messages", "twins", "jobs", "configurations", "statistics", "digitaltwins":
+		return false
+	}
+	return true
 }
 
 func findPolicy(name string) (auth.Policy, bool) {
