@@ -40,14 +40,14 @@ type Server struct {
 	amqp func(*door.Conn)
 	http http.Server
 
-	mu       sync.Mutex
-	upgraded map[*wire]struct{} // connections that became WebSockets: http.Server has forgotten them
-	closed   bool
+	mu     sync.Mutex
+	conns  map[*wire]struct{} // http.Server knows them too, but not those that became WebSockets
+	closed bool
 }
 
 // New returns a server; connections come in through Serve.
 func New(cfg Config) *Server {
-	s := &Server{hub: cfg.Hub, log: cfg.Logger, mqtt: cfg.MQTT, amqp: cfg.AMQP, upgraded: map[*wire]struct{}{}}
+	s := &Server{hub: cfg.Hub, log: cfg.Logger, mqtt: cfg.MQTT, amqp: cfg.AMQP, conns: map[*wire]struct{}{}}
 	routes := s.routes()
 	var http1 http.Protocols
 	http1.SetHTTP1(true)
@@ -67,9 +67,7 @@ func New(cfg Config) *Server {
 			return context.WithValue(ctx, wireKey{}, c)
 		},
 		ConnState: func(c net.Conn, state http.ConnState) {
-			if state == http.StateIdle {
-				c.(*wire).idle()
-			}
+			c.(*wire).changed(state)
 		},
 	}
 	return s
@@ -79,41 +77,42 @@ func New(cfg Config) *Server {
 func (s *Server) Serve(c *door.Conn) {
 	w := newWire(c)
 	defer func() { _ = w.Close() }()
-	_ = s.http.Serve(&once{conn: w}) // returns when w was closed or upgraded; the error says only that
-	next := w.carriedOn()
-	if next == nil || !s.track(w) {
+	if !s.track(w) {
 		return
 	}
 	defer s.forget(w)
-	next()
+	_ = s.http.Serve(&once{conn: w}) // returns when the connection is over or upgraded; the error says only that
+	if next := w.carriedOn(); next != nil {
+		next()
+	}
 }
 
-// Close ends every connection, WebSockets included. Calls of Serve return soon after; the doors wait for them.
+// Close cuts every connection, WebSockets included. Calls of Serve return soon after; the doors wait for them.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
-	for w := range s.upgraded {
+	for w := range s.conns {
 		w.Cut()
 	}
 	s.mu.Unlock()
 	_ = s.http.Close()
 }
 
-// track remembers an upgraded connection for Close, and reports whether it may still be served.
+// track remembers a connection for Close, and reports whether it may still be served.
 func (s *Server) track(w *wire) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return false
 	}
-	s.upgraded[w] = struct{}{}
+	s.conns[w] = struct{}{}
 	return true
 }
 
 func (s *Server) forget(w *wire) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.upgraded, w)
+	delete(s.conns, w)
 }
 
 // requestID returns a new id for x-ms-request-id, in the form of a GUID. It identifies, it does not protect.

@@ -26,7 +26,7 @@ func canonicalPath(next http.Handler) http.Handler {
 // canonical returns the path to route by.
 func canonical(escaped string) string {
 	path := strings.TrimSuffix(escaped, "/")
-	if path == "" || path[0] != '/' {
+	if path == "" || path[0] != '/' || strings.Contains(path, "//") { // chi would take nothing for an id
 		return "/"
 	}
 	if plain(path) {

@@ -69,7 +69,7 @@ func parseTime(s string) (time.Time, error) {
 }
 
 // eachHeader calls yield for the request's headers that may be properties, with names in the case and order they were sent in.
-// If the raw header block is not to be had (it follows a chunked body without waiting for the answer), names come in lower case.
+// If the header block as received is not to be had, which no client has been seen to bring about, names come in lower case.
 func eachHeader(r *http.Request, yield func(name, value string) error) error {
 	if block := wireOf(r).head(); block != nil {
 		return eachRawHeader(block, yield)

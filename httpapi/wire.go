@@ -15,7 +15,7 @@ type wireKey struct{}
 
 func wireOf(r *http.Request) *wire { return r.Context().Value(wireKey{}).(*wire) }
 
-// once is the net.Listener that gives net/http a single connection and ends when that is closed or upgraded.
+// once is the net.Listener that gives net/http a single connection and ends when net/http is through with it.
 type once struct {
 	conn  *wire
 	given bool
@@ -32,7 +32,7 @@ func (l *once) Accept() (net.Conn, error) {
 }
 
 // Close implements net.Listener.
-func (l *once) Close() error { l.conn.finish(); return nil }
+func (l *once) Close() error { return nil }
 
 // Addr implements net.Listener.
 func (l *once) Addr() net.Addr { return l.conn.LocalAddr() }
@@ -43,7 +43,8 @@ type capture uint8
 const (
 	collecting capture = iota // they belong to the header block of the next request
 	skipping                  // the next skip bytes are a body; collecting follows
-	ignoring                  // nobody knows: a chunked body, or a header block too large to keep; collecting starts when idle
+	chunking                  // they belong to a chunked body; collecting follows
+	ignoring                  // nobody knows: the header block was too large to keep
 	passing                   // the connection is no longer HTTP
 )
 
@@ -59,6 +60,7 @@ type wire struct {
 	next    func()     // carries on after net/http
 	state   capture
 	skip    int64
+	chunks  chunks
 	pending *[]byte // from headPool; nil when nothing is kept
 	headLen int     // how much of pending is the current request's header block; the rest belongs to the next request
 }
@@ -78,18 +80,44 @@ func (w *wire) Read(p []byte) (int, error) {
 
 // Close implements net.Conn.
 func (w *wire) Close() error {
-	w.finish()
+	if w.isHijacked() { // an upgrade that failed half-way; otherwise net/http tells when it is through
+		w.finish()
+	}
 	return w.Conn.Close()
+}
+
+// changed is told what net/http does with the connection.
+func (w *wire) changed(state http.ConnState) {
+	switch state {
+	case http.StateIdle:
+		w.idle()
+	case http.StateHijacked:
+		w.hijack()
+	case http.StateClosed:
+		w.finish()
+	}
 }
 
 // finish tells Serve that net/http is through with the connection.
 func (w *wire) finish() { w.finished.Do(func() { close(w.done) }) }
 
+// hijack stops keeping what passes.
+func (w *wire) hijack() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state = passing
+	w.drop()
+}
+
+func (w *wire) isHijacked() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state == passing
+}
+
 // carryOn hands the hijacked connection to next, which Serve calls.
 func (w *wire) carryOn(next func()) {
 	w.mu.Lock()
-	w.state = passing
-	w.drop()
 	w.next = next
 	w.mu.Unlock()
 	w.finish()
@@ -105,16 +133,26 @@ func (w *wire) carriedOn() func() {
 func (w *wire) observe(p []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.state == skipping {
-		n := min(w.skip, int64(len(p)))
-		p = p[n:]
-		if w.skip -= n; w.skip == 0 {
-			w.state = collecting
-		}
-	}
-	if w.state == collecting && len(p) > 0 {
+	if p = w.skipBody(p); w.state == collecting && len(p) > 0 {
 		w.keep(p)
 	}
+}
+
+// skipBody returns what of p comes after the body that is being skipped. The caller holds mu.
+func (w *wire) skipBody(p []byte) []byte {
+	done := false
+	switch w.state {
+	case skipping:
+		n := min(w.skip, int64(len(p)))
+		w.skip -= n
+		p, done = p[n:], w.skip == 0
+	case chunking:
+		p, done = w.chunks.skip(p)
+	}
+	if done {
+		w.state = collecting
+	}
+	return p
 }
 
 // keep appends p to the pending bytes. The caller holds mu.
@@ -157,12 +195,12 @@ func (w *wire) startRequest(r *http.Request) {
 		return
 	}
 	w.headLen = end
+	w.state, w.skip = skipping, r.ContentLength
 	if r.ContentLength < 0 {
-		w.state = ignoring
-		*w.pending = (*w.pending)[:end]
-		return
+		w.state, w.chunks = chunking, chunks{}
 	}
-	w.skipBody(r.ContentLength)
+	rest := w.skipBody((*w.pending)[end:])
+	*w.pending = append((*w.pending)[:end], rest...)
 }
 
 // nextRequest leaves only what came after the last request. The caller holds mu.
@@ -175,24 +213,11 @@ func (w *wire) nextRequest() {
 	w.headLen = 0
 }
 
-// skipBody takes the body that follows the header block out of what is pending. The caller holds mu.
-func (w *wire) skipBody(length int64) {
-	after := (*w.pending)[w.headLen:]
-	have := min(length, int64(len(after)))
-	*w.pending = append((*w.pending)[:w.headLen], after[have:]...)
-	if w.skip = length - have; w.skip > 0 {
-		w.state = skipping
-	}
-}
-
-// idle is called when net/http has answered a request and waits for the next.
+// idle is called when net/http has answered a request and waits for the next: nothing is kept meanwhile.
 func (w *wire) idle() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.nextRequest()
-	if w.state == ignoring {
-		w.state = collecting
-	}
 	if w.pending != nil && len(*w.pending) == 0 {
 		w.drop()
 	}
