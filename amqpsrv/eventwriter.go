@@ -37,14 +37,16 @@ func (w *eventWriter) event(e *store.Event, last *lastEnqueued) []byte {
 	w.annotations(e)
 	w.system(&e.SystemProperties)
 	w.application(e)
-	w.variable(w.section(sectionData), 0xa0, len(e.Body))
+	w.section(sectionData)
+	w.variable(0xa0, len(e.Body))
 	w.b = append(w.b, e.Body...)
 	return w.b
 }
 
 // last writes the delivery annotations of a receiver that desires com.microsoft:enable-receiver-runtime-metric.
 func (w *eventWriter) last(l *lastEnqueued) {
-	w.open(w.section(sectionDeliveryAnnotations), 0xd1)
+	w.section(sectionDeliveryAnnotations)
+	w.open(0xd1)
 	w.long("last_enqueued_sequence_number", l.sequence)
 	w.text("last_enqueued_offset", l.offset)
 	w.time("last_enqueued_time_utc", l.enqueued)
@@ -55,7 +57,8 @@ func (w *eventWriter) last(l *lastEnqueued) {
 // annotations writes what the hub stamped on the event: the keys and types that Event Hubs clients and IoT Hub's tools read.
 func (w *eventWriter) annotations(e *store.Event) {
 	enqueued := amqp10.TimestampOf(e.Enqueued)
-	w.open(w.section(sectionAnnotations), 0xd1)
+	w.section(sectionAnnotations)
+	w.open(0xd1)
 	w.long("x-opt-sequence-number", e.Sequence)
 	w.symbol("x-opt-offset")
 	w.string(strconv.AppendInt(w.digits[:0], e.Offset, 10))
@@ -77,7 +80,8 @@ func (w *eventWriter) annotations(e *store.Event) {
 
 // system writes the properties section (AMQP 3.2.4).
 func (w *eventWriter) system(s *store.SystemProperties) {
-	w.open(w.section(sectionProperties), 0xd0)
+	w.section(sectionProperties)
+	w.open(0xd0)
 	w.field(0xa1, s.MessageID)
 	w.field(0xa0, s.UserID)
 	w.field(0xa1, s.To)
@@ -93,7 +97,8 @@ func (w *eventWriter) system(s *store.SystemProperties) {
 // application writes the sender's properties and those that stand for fields of the message.
 func (w *eventWriter) application(e *store.Event) {
 	before := len(w.b)
-	w.open(w.section(sectionApplicationProperties), 0xd1)
+	w.section(sectionApplicationProperties)
+	w.open(0xd1)
 	for i := range e.Properties {
 		p := &e.Properties[i]
 		w.property(p.Name, p.Value)
@@ -112,7 +117,7 @@ func (w *eventWriter) application(e *store.Event) {
 
 func (w *eventWriter) property(name, value string) {
 	w.count++
-	w.variable(w.b, 0xa1, len(name))
+	w.variable(0xa1, len(name))
 	w.b = append(w.b, name...)
 	w.string([]byte(value))
 }
@@ -123,13 +128,14 @@ func (w *eventWriter) reserved(name, value string) {
 	}
 }
 
-// section returns the output with the descriptor of a section appended.
-func (w *eventWriter) section(descriptor byte) []byte { return append(w.b, 0, 0x53, descriptor) }
+// section appends the descriptor of a section.
+func (w *eventWriter) section(descriptor byte) { w.b = append(w.b, 0, 0x53, descriptor) }
 
-// open begins a list or map behind b, in the wide form, so that nothing has to be moved when it grows.
-func (w *eventWriter) open(b []byte, code byte) {
-	w.b = append(b, code, 0, 0, 0, 0, 0, 0, 0, 0)
-	w.start, w.count, w.keep, w.end = len(b), 0, 0, len(w.b)
+// open begins a list or map, in the wide form, so that nothing has to be moved when it grows.
+func (w *eventWriter) open(code byte) {
+	w.start = len(w.b)
+	w.b = append(w.b, code, 0, 0, 0, 0, 0, 0, 0, 0)
+	w.count, w.keep, w.end = 0, 0, len(w.b)
 }
 
 // close ends it with that many elements, at end.
@@ -139,26 +145,26 @@ func (w *eventWriter) close(count, end int) {
 	binary.BigEndian.PutUint32(w.b[w.start+5:], uint32(count))
 }
 
-// variable appends to b the constructor and the length of a binary, string or symbol whose short code is code.
-func (w *eventWriter) variable(b []byte, code byte, n int) {
+// variable appends the constructor and the length of a binary, string or symbol whose short code is code.
+func (w *eventWriter) variable(code byte, n int) {
 	if n <= math.MaxUint8 {
-		w.b = append(b, code, byte(n))
+		w.b = append(w.b, code, byte(n))
 		return
 	}
-	w.b = binary.BigEndian.AppendUint32(append(b, code+0x10), uint32(n))
+	w.b = binary.BigEndian.AppendUint32(append(w.b, code+0x10), uint32(n))
 }
 
 // symbol appends a key.
 func (w *eventWriter) symbol(key string) {
 	w.count++
-	w.variable(w.b, 0xa3, len(key))
+	w.variable(0xa3, len(key))
 	w.b = append(w.b, key...)
 }
 
 // string appends a value of the type string.
 func (w *eventWriter) string(value []byte) {
 	w.count++
-	w.variable(w.b, 0xa1, len(value))
+	w.variable(0xa1, len(value))
 	w.b = append(w.b, value...)
 }
 
@@ -189,7 +195,7 @@ func (w *eventWriter) field(code byte, value string) {
 		w.b = append(w.b, 0x40)
 		return
 	}
-	w.variable(w.b, code, len(value))
+	w.variable(code, len(value))
 	w.b = append(w.b, value...)
 	w.keep, w.end = w.count, len(w.b)
 }

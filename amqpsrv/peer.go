@@ -111,16 +111,16 @@ func (p *peer) attachReceiver(l *amqp10.Link, a address) (amqp10.Node, *amqp10.E
 
 // attachSender finds the node for a link on which the peer receives.
 func (p *peer) attachSender(l *amqp10.Link, a address) (amqp10.Node, *amqp10.Error) {
-	switch {
-	case a.kind == kindCBS, a.kind == kindManagement:
+	switch a.kind {
+	case kindCBS, kindManagement:
 		return p.attachReplies(l, a)
-	case a.kind == kindDevicebound:
+	case kindDevicebound:
 		return p.attachDevicebound(l, a)
-	case a.kind == kindFeedback:
+	case kindFeedback:
 		return p.attachFeedback(l, a)
-	case a.kind == kindPartition:
+	case kindPartition:
 		return p.attachEventReceiver(l, a)
-	case a.kind == kindHubEvents:
+	case kindHubEvents:
 		return p.redirect(l, a)
 	}
 	return p.refuse(l, a)

@@ -164,7 +164,7 @@ func (r *plain) text() string { return inPlace(r.variable(0xa1)) }
 
 // variable reads a binary, string or symbol whose short code is code.
 func (r *plain) variable(code byte) []byte {
-	at, n := 0, 0
+	var at, n int
 	switch {
 	case len(r.b) >= 2 && r.b[0] == code:
 		at, n = 2, int(r.b[1])
@@ -203,4 +203,6 @@ func expiry(t amqp10.Timestamp) time.Time {
 }
 
 // inPlace is b as a string that shares its memory. The payload of a delivery is never written to.
-func inPlace(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+func inPlace(b []byte) string {
+	return unsafe.String(unsafe.SliceData(b), len(b)) //nolint:gosec // as said above
+}
