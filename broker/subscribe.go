@@ -106,10 +106,11 @@ func (c *connection) checkRequest(pk *packets.Packet) error {
 	return nil
 }
 
-// setSubscriptions makes wanted the connection's subscriptions, and the kept session's.
+// setSubscriptions makes wanted the connection's subscriptions, and the kept session's unless that is another connection's
+// by now.
 func (c *connection) setSubscriptions(wanted subscriptions) {
 	c.subscriptions = wanted
-	if !c.clean {
+	if !c.clean && c.ending.Load() == nil {
 		c.broker.sessions.keep(c.key, keptSession{generation: c.generation, subscriptions: wanted})
 	}
 }

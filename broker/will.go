@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"bytes"
 	"context"
+	"strings"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -18,7 +20,8 @@ func (c *connection) setWill(p *packets.ConnectParams) error {
 		return c.refuse(connackNotAuthorized, ruleWill, nil, "topic", p.WillTopic)
 	}
 	c.will = new(hub.Telemetry)
-	if err := readTelemetry(c.will, bag, p.WillPayload, p.WillRetain); err != nil {
+	// It outlives the packet, whose password it must not keep alive.
+	if err := readTelemetry(c.will, strings.Clone(bag), bytes.Clone(p.WillPayload), p.WillRetain); err != nil {
 		return c.refuse(connackNotAuthorized, ruleWill, nil, "topic", p.WillTopic, "detail", err.Error())
 	}
 	return nil
