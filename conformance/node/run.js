@@ -85,7 +85,7 @@ async function startHub(bin, dir) {
   };
 
   const deadline = Date.now() + READY_WITHIN_MS;
-  while (!(await ready())) {
+  while (!(await ready(dir))) {
     if (ended || Date.now() > deadline) {
       const why = ended || `no 200 from ${CONTROL}/readyz within ${READY_WITHIN_MS} ms`;
       await stop();
@@ -99,9 +99,12 @@ async function startHub(bin, dir) {
   return { stop, tail };
 }
 
-async function ready() {
+/** Whether our hub is ready: another one may hold the address already, and answer. */
+async function ready(dir) {
   try {
-    return (await fetch(`${CONTROL}/readyz`)).status === 200;
+    if ((await fetch(`${CONTROL}/readyz`)).status !== 200) return false;
+    const info = await (await fetch(`${CONTROL}/iolite/v1/info`)).json();
+    return info.ca.startsWith(dir);
   } catch {
     return false;
   }

@@ -10,7 +10,7 @@ class Feedback {
   static async open(t, options) {
     const feedback = new Feedback();
     const client = await service.connect(t, options);
-    feedback.receiver = await client.getFeedbackReceiver();
+    feedback.receiver = (await client.getFeedbackReceiver()).result;
     feedback.receiver.on('message', (batch) => {
       feedback.#records.push(...JSON.parse(batch.getData().toString()));
       feedback.receiver.complete(batch);

@@ -50,7 +50,7 @@ async function isRefused(t, door, device, provider) {
 }
 
 for (const door of DOORS) {
-  describe(`authentication over ${door.name}`, { timeout: 20_000 }, () => {
+  describe(`authentication over ${door.name}`, () => {
     test('the primary and the secondary key both open it', async (t) => {
       const device = await devices.create();
       await enters(t, door, device, byKey(device, device.key));
@@ -131,7 +131,7 @@ for (const door of DOORS) {
   });
 }
 
-describe('a refusal', { timeout: 20_000 }, () => {
+describe('a refusal', () => {
   for (const door of speaking('mqtt', 'amqp')) {
     test(`over ${door.name} does not disturb the device that is connected rightly`, async (t) => {
       const device = await devices.create();
@@ -147,7 +147,7 @@ describe('a refusal', { timeout: 20_000 }, () => {
   }
 });
 
-describe('a renewed token', { timeout: 20_000 }, () => {
+describe('a renewed token', () => {
   for (const door of DOORS) {
     test(`keeps a device on ${door.name} going`, async (t) => {
       const device = await devices.create();

@@ -43,7 +43,7 @@ async function listen(t, door, device) {
 }
 
 for (const door of DOORS) {
-  describe(`cloud to device over ${door.name}`, { timeout: 20_000 }, () => {
+  describe(`cloud to device over ${door.name}`, () => {
     test('a message sent while the device was away waits for it, with its properties', async (t) => {
       const device = await devices.create();
       const messageId = randomUUID();
@@ -74,7 +74,7 @@ for (const door of DOORS) {
 }
 
 for (const door of speaking('mqtt', 'amqp')) {
-  describe(`pushing over ${door.name}`, { timeout: 20_000 }, () => {
+  describe(`pushing over ${door.name}`, () => {
     test('messages arrive in the order in which they were sent', async (t) => {
       const device = await devices.create();
       const texts = Array.from({ length: 30 }, (_, i) => `message ${i}`);
@@ -127,7 +127,7 @@ for (const door of speaking('mqtt', 'amqp')) {
 }
 
 for (const door of speaking('amqp')) {
-  describe(`settling over ${door.name}`, { timeout: 20_000 }, () => {
+  describe(`settling over ${door.name}`, () => {
     test('an abandoned message comes again, with a higher delivery count', async (t) => {
       const device = await devices.create();
       await send(device, 'again');
@@ -188,7 +188,7 @@ for (const door of speaking('amqp')) {
 }
 
 for (const { name, Transport } of service.TRANSPORTS) {
-  describe(`a back end on ${name}`, { timeout: 20_000 }, () => {
+  describe(`a back end on ${name}`, () => {
     test('sends to a device', async (t) => {
       const device = await devices.create();
       const client = await service.connect(t, { Transport });
@@ -229,7 +229,7 @@ for (const { name, Transport } of service.TRANSPORTS) {
   });
 }
 
-describe('the queue', { timeout: 20_000 }, () => {
+describe('the queue', () => {
   test('is emptied by a purge, which says how many went', async () => {
     const device = await devices.create();
     await send(device, 'a', 'b', 'c');

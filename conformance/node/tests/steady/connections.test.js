@@ -36,7 +36,7 @@ async function appear(t, door, device) {
   return client;
 }
 
-describe('a second connection of a device', { timeout: 20_000 }, () => {
+describe('a second connection of a device', () => {
   for (const older of CONNECTED_DOORS) {
     for (const newer of CONNECTED_DOORS) {
       test(`on ${newer.name} closes the first, on ${older.name}, and nothing else`, async (t) => {
@@ -70,7 +70,7 @@ describe('a second connection of a device', { timeout: 20_000 }, () => {
   }
 });
 
-describe('a connection', { timeout: 20_000 }, () => {
+describe('a connection', () => {
   for (const door of CONNECTED_DOORS) {
     test(`on ${door.name} shows in the registry while it lasts`, async (t) => {
       const device = await devices.create();

@@ -72,7 +72,7 @@ const index = (event) => event.body.index;
 const withEntity = (entity) => service.eventHubs.replace(/EntityPath=[^;]+/, `EntityPath=${entity}`);
 
 for (const [name, endpoint] of Object.entries(ENDPOINTS)) {
-  describe(`the Event Hubs endpoint over ${name}`, { timeout: 20_000 }, () => {
+  describe(`the Event Hubs endpoint over ${name}`, () => {
     test('says its name, its age and its partitions', async (t) => {
       const properties = await consumer(t, endpoint()).getEventHubProperties();
       assert.equal(properties.name, /EntityPath=([^;]+)/.exec(service.eventHubs)[1]);
@@ -99,7 +99,7 @@ for (const [name, endpoint] of Object.entries(ENDPOINTS)) {
   });
 }
 
-describe('where a reader starts', { timeout: 20_000 }, () => {
+describe('where a reader starts', () => {
   const positions = {
     'the earliest event': [() => earliestEventPosition, 0],
     'after an offset': [() => ({ offset: sent[2].offset }), 3],
@@ -135,7 +135,7 @@ function devicesSpeaker(client) {
   return () => client.sendEvent(message(JSON.stringify({ marker: ++marker })));
 }
 
-describe('readers', { timeout: 20_000 }, () => {
+describe('readers', () => {
   test('of different consumer groups, and of the same one, each get every event', async (t) => {
     const inboxes = ['$Default', '$default', 'dashboard', 'archive'].map((group) => readFrom(t, earliestEventPosition, { group }));
     inboxes.push(readFrom(t, earliestEventPosition));
@@ -166,7 +166,7 @@ describe('readers', { timeout: 20_000 }, () => {
   });
 });
 
-describe('what is not there', { timeout: 20_000 }, () => {
+describe('what is not there', () => {
   test('another event hub', async (t) => {
     const nowhere = { connectionString: withEntity('nowhere') };
     await assert.rejects(consumer(t, nowhere).getEventHubProperties(), (err) => isOneOf(NOT_FOUND, err));

@@ -38,7 +38,7 @@ function moduleClient(t, door, module, provider = byKey(module, module.key)) {
   return client;
 }
 
-describe('modules in the registry', { timeout: 20_000 }, () => {
+describe('modules in the registry', () => {
   test('are created, read, listed and removed', async () => {
     const { deviceId } = await devices.create();
     const created = await createModule(deviceId, 'camera');
@@ -61,7 +61,7 @@ describe('modules in the registry', { timeout: 20_000 }, () => {
 });
 
 for (const door of speaking('mqtt', 'amqp')) {
-  describe(`modules over ${door.name}`, { timeout: 20_000 }, () => {
+  describe(`modules over ${door.name}`, () => {
     test('send telemetry under their own name', async (t) => {
       const { deviceId } = await devices.create();
       const module = await createModule(deviceId, 'camera');

@@ -23,7 +23,7 @@ before(async () => {
 const body = async (promise) => (await promise).responseBody;
 const get = (deviceId) => body(registry.get(deviceId));
 
-describe('creating a device', { timeout: 20_000 }, () => {
+describe('creating a device', () => {
   test('makes keys, an etag and a generation, and starts it disconnected', async () => {
     const deviceId = freshId();
     const { responseBody, httpResponse } = await registry.create({ deviceId });
@@ -92,7 +92,7 @@ describe('creating a device', { timeout: 20_000 }, () => {
   });
 });
 
-describe('reading devices', { timeout: 20_000 }, () => {
+describe('reading devices', () => {
   test('one that does not exist is DeviceNotFoundError', async () => {
     await assert.rejects(registry.get(freshId()), (err) => {
       assert.equal(err.name, 'DeviceNotFoundError');
@@ -119,7 +119,7 @@ describe('reading devices', { timeout: 20_000 }, () => {
   });
 });
 
-describe('updating and deleting a device', { timeout: 20_000 }, () => {
+describe('updating and deleting a device', () => {
   test('an update replaces what it says and gives a new etag', async () => {
     const { deviceId } = await devices.create();
     const device = await get(deviceId);
@@ -146,7 +146,7 @@ describe('updating and deleting a device', { timeout: 20_000 }, () => {
   });
 });
 
-describe('bulk operations', { timeout: 20_000 }, () => {
+describe('bulk operations', () => {
   const fleet = (count) => Array.from({ length: count }, () => ({
     deviceId: freshId('bulk'), status: 'enabled', authentication: { type: 'sas', symmetricKey: { primaryKey: newKey(), secondaryKey: newKey() } },
   }));
@@ -194,7 +194,7 @@ describe('bulk operations', { timeout: 20_000 }, () => {
   });
 });
 
-describe('the connection string that the hub prints', { timeout: 20_000 }, () => {
+describe('the connection string that the hub prints', () => {
   test('opens the registry as it stands', async () => {
     const plain = Registry.fromConnectionString(service.connectionString);
     const { deviceId } = await devices.create();

@@ -21,9 +21,10 @@ const POLICIES = {
   registryRead: { read: true, write: false, serve: false },
   registryReadWrite: { read: true, write: true, serve: false },
 };
-// IoT SDKs say it with the class of the error, the Event Hubs SDK with its code.
+// IoT SDKs say it with the class of the error, the Event Hubs SDK with its code. When the service client fails to open, it wraps the
+// UnauthorizedError that its own $cbs made in a plain Error.
 const REFUSED = (err) => {
-  assert.equal(err.code ?? err.name, 'UnauthorizedError', err.stack);
+  assert.equal(err.code ?? err.amqpError?.name ?? err.name, 'UnauthorizedError', err.stack);
   return true;
 };
 
@@ -40,7 +41,7 @@ async function check(allowed, action) {
 }
 
 for (const [policy, may] of Object.entries(POLICIES)) {
-  describe(`policy ${policy}`, { timeout: 20_000 }, () => {
+  describe(`policy ${policy}`, () => {
     test(`${may.read ? 'reads' : 'may not read'} the registry`, async () => {
       const registry = service.registry(policy);
       await check(may.read, () => registry.get(target.deviceId));
@@ -96,7 +97,7 @@ function firstOutcome(client) {
   });
 }
 
-describe('a service token', { timeout: 20_000 }, () => {
+describe('a service token', () => {
   const wrongKey = crypto.randomBytes(32).toString('base64');
   const bad = {
     'signed with a wrong key': () => token(service.host, wrongKey, { policy: 'iothubowner' }),

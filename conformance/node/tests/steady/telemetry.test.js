@@ -27,7 +27,7 @@ before(async () => {
 });
 
 for (const door of DOORS) {
-  describe(`telemetry over ${door.name}`, { timeout: 30_000 }, () => {
+  describe(`telemetry over ${door.name}`, () => {
     test('system properties arrive under their own names', async (t) => {
       const device = await devices.create();
       const client = await devices.connect(t, door, device);
@@ -141,7 +141,7 @@ for (const door of DOORS) {
   });
 }
 
-describe('what is too large', { timeout: 30_000 }, () => {
+describe('what is too large', () => {
   const tooLarge = () => message(Buffer.alloc(LIMIT), { properties: { padding: 'p'.repeat(KB) } });
 
   for (const door of speaking('amqp', 'http')) {
@@ -171,7 +171,7 @@ describe('what is too large', { timeout: 30_000 }, () => {
   }
 });
 
-describe('what only some doors do', { timeout: 30_000 }, () => {
+describe('what only some doors do', () => {
   for (const door of speaking('http')) {
     test(`${door.name} sends a batch, each message with its own properties`, async (t) => {
       const device = await devices.create();
@@ -202,7 +202,8 @@ describe('what only some doors do', { timeout: 30_000 }, () => {
       await client.sendEvent(message('hello', { userId: 'user-1' }));
       const event = await reader.of(device.deviceId).take();
       assert.equal(event.systemProperties['dt-dataschema'], 'dtmi:com:example:Thermostat;1');
-      assert.equal(event.raw.properties.userId.toString(), 'user-1');
+      // The Event Hubs SDK copies the binary user-id into an object with numbers for keys.
+      assert.equal(Buffer.from(Object.values(event.systemProperties.userId)).toString(), 'user-1');
     });
   }
 
@@ -217,7 +218,7 @@ describe('what only some doors do', { timeout: 30_000 }, () => {
   }
 });
 
-describe('many devices at once', { timeout: 30_000 }, () => {
+describe('many devices at once', () => {
   for (const door of speaking('mqtt', 'amqp')) {
     test(`40 devices over ${door.name} keep their own order`, async (t) => {
       const [fleet, each] = [40, 10];
@@ -234,7 +235,7 @@ describe('many devices at once', { timeout: 30_000 }, () => {
   }
 });
 
-describe('the connection string that the hub prints', { timeout: 30_000 }, () => {
+describe('the connection string that the hub prints', () => {
   for (const door of DOORS) {
     test(`opens ${door.name} as it stands`, async (t) => {
       const connectionString = service.deviceConnectionString('conformance-node');

@@ -59,7 +59,7 @@ async function isRefused(t, door, device, provider) {
 }
 
 for (const door of DOORS) {
-  describe(`certificates over ${door.name}`, { timeout: 20_000 }, () => {
+  describe(`certificates over ${door.name}`, () => {
     test('a self-signed one enters by its SHA-1 thumbprint, primary or secondary', async (t) => {
       const [primary, secondary] = [createSelfSigned('primary'), createSelfSigned('secondary')];
       const device = await createSelfSignedDevice(primary, secondary);
@@ -103,7 +103,7 @@ for (const door of DOORS) {
   });
 }
 
-describe('a device with a certificate', { timeout: 20_000 }, () => {
+describe('a device with a certificate', () => {
   for (const door of speaking('mqtt', 'amqp')) {
     test(`receives its messages over ${door.name}`, async (t) => {
       const certificate = createSelfSigned('receiver');

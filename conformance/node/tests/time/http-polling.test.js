@@ -34,7 +34,7 @@ async function poller(t, ...texts) {
   return { device, client, inbox: messagesOf(client), refusals, poll: () => client.transport.receive() };
 }
 
-describe('polling over HTTPS', { timeout: 20_000 }, () => {
+describe('polling over HTTPS', () => {
   test('twice within 25 minutes is 429 and a violation; after 25 minutes it is neither', async (t) => {
     const { device, client, inbox, refusals, poll } = await poller(t, 'first', 'second');
     poll();
@@ -71,5 +71,24 @@ describe('polling over HTTPS', { timeout: 20_000 }, () => {
     for (let i = 0; i < 5; i++) await client.sendEvent(message(String(i)));
     await client.complete(received);
     assert.deepEqual(await hub.violations(device.deviceId), []);
+  });
+
+  test('counts every request, also the one with which the SDK asks on after a message', async (t) => {
+    const { device, client, inbox, refusals, poll } = await poller(t, 'first', 'second');
+    await client.setTransportOptions({ manualPolling: true, drain: true }); // drain is what the SDK does when not told otherwise
+    poll();
+    assert.equal((await inbox.take()).getData().toString(), 'first');
+    assert.equal((await refusals.take()).response.statusCode, 429);
+    assert.equal((await hub.violations(device.deviceId)).length, 1);
+    assert.equal(inbox.left, 0);
+  });
+
+  test('by a timer, as applications do, brings the first message at once and then only refusals', async (t) => {
+    const { device, client, inbox, refusals } = await poller(t, 'first', 'second');
+    await client.setTransportOptions({ interval: 0.05, drain: false });
+    assert.equal((await inbox.take()).getData().toString(), 'first');
+    for (const err of await refusals.takeMany(3)) assert.equal(err.response.statusCode, 429);
+    assert.ok((await hub.violations(device.deviceId)).length >= 3);
+    assert.equal(inbox.left, 0);
   });
 });

@@ -33,7 +33,7 @@ const lockLost = (err) => {
   return true;
 };
 
-describe('a lock over HTTPS', { timeout: 20_000 }, () => {
+describe('a lock over HTTPS', () => {
   const [door] = speaking('http');
 
   for (const answer of ['complete', 'reject', 'abandon']) {
@@ -96,7 +96,7 @@ describe('a lock over HTTPS', { timeout: 20_000 }, () => {
   });
 });
 
-describe('a lock over AMQP', { timeout: 20_000 }, () => {
+describe('a lock over AMQP', () => {
   for (const door of speaking('amqp')) {
     test(`is lost after 61 seconds: ${door.name} brings the message again, and only the new delivery counts`, async (t) => {
       const device = await devices.create();
