@@ -72,3 +72,30 @@ func BenchmarkEventEncoding(b *testing.B) {
 		w.event(&e, nil)
 	}
 }
+
+// BenchmarkTelemetryWire sends from a client that writes 16 transfers at once and waits until all are settled; the client's part
+// of the time is small.
+func BenchmarkTelemetryWire(b *testing.B) {
+	const inFlight = 16
+	r := newRig(b, rigOptions{})
+	key := r.device("d1")
+	c := rawOpen(b, r.dial(), 65536)
+	c.put(r, key)
+	c.attachSender(0, "telemetry", 2, "/devices/d1/messages/events")
+	r.must(c.conn.SetDeadline(time.Time{}))
+	payload, err := typical().Append(nil)
+	r.must(err)
+	id := uint32(1)
+	b.ReportAllocs()
+	for b.Loop() {
+		var burst []byte
+		for range inFlight {
+			burst = append(burst, c.frame(0, performTransfer, payload, uint32(2), id, []byte{1}, uint32(0), false)...)
+			id++
+		}
+		c.write(burst)
+		for !c.settledTo(id - 1) {
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/inFlight, "ns/msg")
+}

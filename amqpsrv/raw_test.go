@@ -38,7 +38,7 @@ const patience = 10 * time.Second
 
 // raw is a client that writes and reads single frames, for what a well-behaved library will not do.
 type raw struct {
-	t    *testing.T
+	t    testing.TB
 	conn net.Conn
 	ours map[uint16]uint16 // the server's channel for each of the client's
 
@@ -62,7 +62,7 @@ func (f frame) field(i int) any {
 }
 
 // rawOpen connects without SASL (trap 1) and opens with the given max-frame-size.
-func rawOpen(t *testing.T, conn net.Conn, maxFrame uint32) *raw {
+func rawOpen(t testing.TB, conn net.Conn, maxFrame uint32) *raw {
 	t.Helper()
 	r := &raw{t: t, conn: conn, ours: map[uint16]uint16{}}
 	t.Cleanup(func() { _ = conn.Close() })
@@ -89,6 +89,12 @@ func (r *raw) write(b []byte) {
 // send writes a frame.
 func (r *raw) send(channel uint16, performative uint64, payload []byte, fields ...any) {
 	r.t.Helper()
+	r.write(r.frame(channel, performative, payload, fields...))
+}
+
+// frame encodes a frame.
+func (r *raw) frame(channel uint16, performative uint64, payload []byte, fields ...any) []byte {
+	r.t.Helper()
 	b, err := amqp10.AppendValue(make([]byte, 8), amqp10.Described{Descriptor: performative, Value: amqp10.List(fields)})
 	if err != nil {
 		r.t.Fatal(err)
@@ -97,7 +103,7 @@ func (r *raw) send(channel uint16, performative uint64, payload []byte, fields .
 	binary.BigEndian.PutUint32(b, uint32(len(b)))
 	b[4] = 2
 	binary.BigEndian.PutUint16(b[6:], channel)
-	r.write(b)
+	return b
 }
 
 // read returns the next frame that is not empty.
@@ -235,7 +241,7 @@ func condition(v any) (amqp10.Symbol, amqp10.Map) {
 }
 
 // encoded returns the encoded message.
-func encoded(t *testing.T, m *amqp10.Message) []byte {
+func encoded(t testing.TB, m *amqp10.Message) []byte {
 	t.Helper()
 	b, err := m.Append(nil)
 	if err != nil {
@@ -279,4 +285,14 @@ func (r *raw) disposition(id uint32) frame {
 			return f
 		}
 	}
+}
+
+// settledTo reads one disposition and says whether it reaches delivery id.
+func (r *raw) settledTo(id uint32) bool {
+	f := r.expect(performDisposition)
+	last, ok := f.field(2).(uint32)
+	if !ok {
+		last = f.field(1).(uint32)
+	}
+	return last == id
 }
