@@ -163,14 +163,22 @@ func newError(code Code, now time.Time, details ...string) *Error {
 
 // fill puts the details into the places of text, and what is left over behind it.
 func fill(text string, details []string) string {
-	for len(details) > 0 && strings.Contains(text, "%s") {
-		text = strings.Replace(text, "%s", details[0], 1)
-		details = details[1:]
+	var b strings.Builder
+	for len(details) > 0 {
+		before, after, found := strings.Cut(text, "%s")
+		if !found {
+			break
+		}
+		b.WriteString(before)
+		b.WriteString(details[0])
+		text, details = after, details[1:]
 	}
+	b.WriteString(text)
 	if len(details) > 0 {
-		text += ": " + strings.Join(details, ", ")
+		b.WriteString(": ")
+		b.WriteString(strings.Join(details, ", "))
 	}
-	return text
+	return b.String()
 }
 
 // trackingID has the form IoT Hub gives support requests to quote.
