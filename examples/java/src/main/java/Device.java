@@ -1,0 +1,21 @@
+import com.microsoft.azure.sdk.iot.device.DeviceClient;
+import com.microsoft.azure.sdk.iot.device.IotHubClientProtocol;
+import com.microsoft.azure.sdk.iot.device.Message;
+
+/**
+ * A device: sends telemetry once a second. Set IOTHUB_DEVICE_CONNECTION_STRING to a device's connection string whose HostName has a
+ * dot in it, and trust the CA: eval "$(emulator certs env)".
+ */
+public class Device {
+    public static void main(String[] args) throws Exception {
+        DeviceClient client = new DeviceClient(System.getenv("IOTHUB_DEVICE_CONNECTION_STRING"), IotHubClientProtocol.MQTT);
+        client.open(true);
+        String count = System.getenv("COUNT");
+        for (int n = 0; n < (count == null ? Integer.MAX_VALUE : Integer.parseInt(count)); n++) {
+            client.sendEvent(new Message("{\"n\": " + n + "}"));
+            System.out.println("sent " + n);
+            Thread.sleep(1000);
+        }
+        client.close();
+    }
+}
