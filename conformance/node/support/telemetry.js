@@ -2,7 +2,7 @@
 
 // Telemetry as a back end reads it: with the Event Hubs client, from the hub's Event Hubs-compatible endpoint.
 
-const { EventHubConsumerClient, earliestEventPosition } = require('@azure/event-hubs');
+const { EventHubConsumerClient } = require('@azure/event-hubs');
 const { Inbox } = require('./inbox');
 const service = require('./service');
 
@@ -16,14 +16,14 @@ function consumer(t, { group = '$Default', connectionString = service.eventHubs,
 }
 
 /**
- * Everything that any device sends, sorted by device: reader.of(deviceId) is that device's Inbox of events, each with
- * the partition it came from. It reads from the start, so nothing depends on when it was opened.
+ * Everything that any device sends from now on, sorted by device: reader.of(deviceId) is that device's Inbox of events, each
+ * with the partition it came from.
  */
 class Reader {
   #byDevice = new Map();
   #failure = null;
 
-  static open(t, options = {}) {
+  static async open(t, options = {}) {
     const reader = new Reader();
     const client = consumer(t, options);
     client.subscribe({
@@ -37,7 +37,7 @@ class Reader {
         reader.#failure = err;
         for (const inbox of reader.#byDevice.values()) inbox.fail(err);
       },
-    }, { startPosition: earliestEventPosition, maxBatchSize: 200, maxWaitTimeInSeconds: 1, skipParsingBodyAsJson: true });
+    }, { startPosition: await ends(client), maxBatchSize: 200, maxWaitTimeInSeconds: 1, skipParsingBodyAsJson: true });
     return reader;
   }
 
@@ -50,6 +50,13 @@ class Reader {
     }
     return inbox;
   }
+}
+
+/** Where each partition ends now. Unlike `latestEventPosition` it does not depend on when the reader's links are up. */
+async function ends(client) {
+  const ids = await client.getPartitionIds();
+  const partitions = await Promise.all(ids.map((id) => client.getPartitionProperties(id)));
+  return Object.fromEntries(partitions.map((p) => [p.partitionId, { sequenceNumber: p.lastEnqueuedSequenceNumber }]));
 }
 
 module.exports = { NO_RETRY, consumer, Reader };

@@ -19,7 +19,7 @@ let reader;
 
 before(async () => {
   await service.load();
-  reader = Reader.open(file);
+  reader = await Reader.open(file);
 });
 
 const resourceOf = ({ host, deviceId }) => `${host}/devices/${deviceId}`;

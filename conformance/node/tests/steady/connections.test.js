@@ -21,7 +21,7 @@ let backEnd;
 
 before(async () => {
   await service.load();
-  reader = Reader.open(file);
+  reader = await Reader.open(file);
   backEnd = await service.connect(file);
 });
 

@@ -35,7 +35,7 @@ before(async () => {
   await service.load();
   device = await devices.create();
   deviceClient = await devices.connect(file, speaking('amqp')[0], device);
-  reader = Reader.open(file);
+  reader = await Reader.open(file);
   sent = [];
   for (const half of [[0, 1, 2], [3, 4, 5]]) {
     for (const i of half) await deviceClient.sendEvent(message(JSON.stringify({ index: i })));

@@ -21,7 +21,7 @@ let reader;
 before(async () => {
   await service.load();
   registry = service.registry();
-  reader = Reader.open(file);
+  reader = await Reader.open(file);
 });
 
 const body = async (promise) => (await promise).responseBody;

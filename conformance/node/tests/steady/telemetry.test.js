@@ -23,7 +23,7 @@ let reader;
 
 before(async () => {
   await service.load();
-  reader = Reader.open(file);
+  reader = await Reader.open(file);
 });
 
 for (const door of DOORS) {

@@ -25,7 +25,7 @@ let reader;
 
 before(async () => {
   await service.load();
-  reader = Reader.open(file);
+  reader = await Reader.open(file);
 });
 
 async function createSelfSignedDevice(primary, secondary = primary, algorithm = 'sha1') {
