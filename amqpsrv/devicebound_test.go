@@ -53,7 +53,7 @@ func TestDeviceboundOutcomes(t *testing.T) {
 				body := string(m.GetData())
 				got = append(got, fmt.Sprint(body, " ", m.Annotations["iothub-deliverycount"]))
 				switch {
-				case m.Annotations["iothub-deliverycount"] == uint8(2):
+				case m.Annotations["iothub-deliverycount"] == uint8(1):
 					r.must(l.AcceptMessage(r.ctx(), m))
 				case body == "accept":
 					r.must(l.AcceptMessage(r.ctx(), m))
@@ -67,7 +67,7 @@ func TestDeviceboundOutcomes(t *testing.T) {
 					r.must(l.RejectMessage(r.ctx(), m, nil))
 				}
 			}
-			for _, want := range []string{"accept 1", "release 1", "modify 1", "reject 1", "undeliverable 1", "release 2", "modify 2"} {
+			for _, want := range []string{"accept 0", "release 0", "modify 0", "reject 0", "undeliverable 0", "release 1", "modify 1"} {
 				if !strings.Contains(strings.Join(got, ","), want) {
 					t.Errorf("%q is not among %q", want, got)
 				}
@@ -168,7 +168,7 @@ func TestLockLost(t *testing.T) {
 		t.Errorf("%s %v", cond, info)
 	}
 	c.send(0, performFlow, nil, uint32(2), uint32(5000), uint32(2), uint32(5000), uint32(2), uint32(1), uint32(1))
-	if again := c.decode(c.message()); string(again.Data[0]) != "hello" || again.MessageAnnotations.Get("iothub-deliverycount") != uint8(2) {
+	if again := c.decode(c.message()); string(again.Data[0]) != "hello" || again.MessageAnnotations.Get("iothub-deliverycount") != uint8(1) {
 		t.Errorf("%s, %v", again.Data, again.MessageAnnotations)
 	}
 }
@@ -223,7 +223,7 @@ func TestUnsettledReturns(t *testing.T) {
 	r.must(first.Close(r.ctx()))
 	second := r.receiver(r.asDevice(key), "/devices/d1/messages/devicebound", 1)
 	m := r.receive(second)
-	if string(m.GetData()) != "hello" || m.Annotations["iothub-deliverycount"] != uint8(2) {
+	if string(m.GetData()) != "hello" || m.Annotations["iothub-deliverycount"] != uint8(1) {
 		t.Errorf("%s, %v", m.GetData(), m.Annotations)
 	}
 	r.must(second.AcceptMessage(r.ctx(), m))

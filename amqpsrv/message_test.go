@@ -120,7 +120,7 @@ func TestDeviceboundTypes(t *testing.T) {
 		Header: &amqp10.Header{Priority: 4, DeliveryCount: 1},
 		MessageAnnotations: amqp10.Map{
 			{Key: amqp10.Symbol("iothub-enqueuedtime"), Value: amqp10.TimestampOf(at)},
-			{Key: amqp10.Symbol("iothub-deliverycount"), Value: uint8(2)},
+			{Key: amqp10.Symbol("iothub-deliverycount"), Value: uint8(1)},
 			{Key: amqp10.Symbol("x-opt-sequence-number"), Value: uint64(3)},
 			{Key: amqp10.Symbol("x-opt-lock-token"), Value: "123e4567-e89b-12d3-a456-426614174000"},
 			{Key: amqp10.Symbol("iothub-connection-device-id"), Value: "d1"},

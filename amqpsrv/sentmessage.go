@@ -90,10 +90,10 @@ func (c *composer) application(s *store.SystemProperties, user []store.Property)
 // for; it drops any other without a word. Application properties are strings and nothing else.
 func (c *composer) devicebound(key store.Key, m *store.Message) ([]byte, error) {
 	msg := c.begin(m.Body)
-	msg.Header = &amqp10.Header{Priority: 4, DeliveryCount: uint32(max(m.DeliveryCount-1, 0))} // AMQP 3.2.1: prior unsuccessful attempts
+	msg.Header = &amqp10.Header{Priority: 4, DeliveryCount: earlier(m)}
 	c.system(&m.SystemProperties)
 	c.annotate("iothub-enqueuedtime", amqp10.TimestampOf(m.Enqueued))
-	c.annotate("iothub-deliverycount", uint8(min(max(m.DeliveryCount, 0), 255)))
+	c.annotate("iothub-deliverycount", uint8(min(earlier(m), 255)))
 	c.annotate("x-opt-sequence-number", uint64(m.Sequence))
 	c.annotate("x-opt-lock-token", m.LockToken)
 	c.annotate("iothub-connection-device-id", key.DeviceID)
@@ -101,6 +101,10 @@ func (c *composer) devicebound(key store.Key, m *store.Message) ([]byte, error) 
 	c.application(&m.SystemProperties, m.Properties)
 	return c.encode()
 }
+
+// earlier is how often a message was delivered before: what C# documents as Message.DeliveryCount, and what the header counts
+// (AMQP 3.2.1).
+func earlier(m *store.Message) uint32 { return uint32(max(m.DeliveryCount-1, 0)) }
 
 // feedbackContentType is what the C# SDK insists on.
 const feedbackContentType = "application/vnd.microsoft.iothub.feedback.json"
@@ -114,7 +118,7 @@ func (c *composer) feedback(hubName string, m *store.Message) ([]byte, error) {
 		c.properties.UserID = []byte(hubName)
 	}
 	c.annotate("iothub-enqueuedtime", amqp10.TimestampOf(m.Enqueued))
-	c.annotate("iothub-deliverycount", uint8(min(max(m.DeliveryCount, 0), 255)))
+	c.annotate("iothub-deliverycount", uint8(min(earlier(m), 255)))
 	c.annotate("x-opt-sequence-number", uint64(m.Sequence))
 	c.annotate("x-opt-lock-token", m.LockToken)
 	return c.encode()
