@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -134,5 +135,23 @@ func TestShutDoorsAreShut(t *testing.T) {
 	e := iolitetest.Run(t, iolitetest.With(func(o *iolite.Options) { o.EventHub, o.AMQP, o.Control = iolite.Off, iolite.Off, "off" }))
 	if e.Port(door.AMQP) != 0 || e.Port(door.PlainAMQP) != 0 || e.Port(door.MQTT) == 0 || e.Info().Control != "" {
 		t.Errorf("doors: %+v", e.Info().Doors)
+	}
+}
+
+func TestComposeFileHasTheKeysOfItsDeviceAndPolicy(t *testing.T) {
+	text, err := os.ReadFile("docker-compose.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := iolitetest.Run(t, iolitetest.WithDevices("device1"), iolitetest.With(func(o *iolite.Options) { o.Hostname = "iolite.azure-devices.net" }))
+	device, err := e.DeviceConnectionString(t.Context(), store.Key{DeviceID: "device1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, keys, _ := strings.Cut(e.EmulatorConnectionString(), ";")
+	for _, want := range []string{device, keys} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("docker-compose.yml has no %q", want)
+		}
 	}
 }
