@@ -17,7 +17,7 @@ func SplitBatch(payload []byte, lim Limits) ([][]byte, error) {
 	lim = lim.orDefault()
 	d := newDecoder(payload, lim)
 	var out [][]byte
-	for len(d.b) > 0 {
+	for d.left() > 0 {
 		switch section := d.descriptor(); {
 		case section == descData:
 			out = append(out, d.binaryField())

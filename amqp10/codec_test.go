@@ -76,8 +76,8 @@ func TestEncodings(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", tt.hex, diff)
 		}
 		d := newDecoder(b, Limits{})
-		if d.skip(); d.err != nil || len(d.b) != 0 {
-			t.Errorf("%s: skip left %d bytes, %v", tt.hex, len(d.b), d.err)
+		if d.skip(); d.err != nil || d.left() != 0 {
+			t.Errorf("%s: skip left %d bytes, %v", tt.hex, d.left(), d.err)
 		}
 		if got, err := AppendValue(nil, tt.value); tt.chosen && (err != nil || !bytes.Equal(got, b)) {
 			t.Errorf("%#v is encoded as %x, want %x", tt.value, got, b)

@@ -5,13 +5,15 @@ import (
 	"fmt"
 )
 
-// decoder reads encoded values from the front of b. The first error sticks and empties b, so that a sequence of reads
-// needs one check at the end.
+// decoder reads encoded values from in[pos:end]. The first error sticks and leaves nothing to read, so that a sequence of
+// reads needs one check at the end. (A position instead of a shrinking slice: moving it costs no write barrier.)
 //
 // While inside a list entered with enter, has() steps from field to field: fields that are missing at the end of the list
 // read like null, and fields beyond those we know are skipped by leave (AMQP 1.4).
 type decoder struct {
-	b      []byte
+	in     []byte
+	pos    int
+	end    int
 	fields int  // fields left in the entered list
 	values int  // values that may still be decoded
 	depth  int  // levels that may still be entered
@@ -19,8 +21,8 @@ type decoder struct {
 	err    error
 
 	// Texts are cut out of one copy of the section they stand in, made when the first is met: one allocation for all.
-	whole []byte
-	text  string
+	textFrom, textTo int
+	text             string
 }
 
 var (
@@ -32,7 +34,7 @@ var (
 
 func newDecoder(b []byte, lim Limits) decoder {
 	lim = lim.orDefault()
-	d := decoder{b: b, values: lim.Values, depth: lim.Depth}
+	d := decoder{in: b, end: len(b), values: lim.Values, depth: lim.Depth}
 	if len(b) > lim.Size {
 		d.fail(errSize)
 	}
@@ -43,46 +45,58 @@ func (d *decoder) fail(err error) {
 	if d.err == nil {
 		d.err = err
 	}
-	d.b, d.fields = nil, 0
+	d.pos, d.fields = d.end, 0
 }
 
 func (d *decoder) unexpected(code byte, want string) {
 	d.fail(fmt.Errorf("amqp10: found type 0x%02x, want %s", code, want))
 }
 
-// shareText makes the texts read from b, a part of the decoder's input, share one copy.
-func (d *decoder) shareText(b []byte) { d.whole, d.text = b, "" }
+// left is the number of bytes not read yet, rest the bytes.
+func (d *decoder) left() int    { return d.end - d.pos }
+func (d *decoder) rest() []byte { return d.in[d.pos:d.end] }
 
-// str returns b, a part of the input, as a string.
+// shareText makes the texts read from the next n bytes share one copy.
+func (d *decoder) shareText(n int) { d.textFrom, d.textTo, d.text = d.pos, d.pos+n, "" }
+
+// str returns b, the bytes just read, as a string.
 func (d *decoder) str(b []byte) string {
-	if d.whole == nil || len(b) == 0 {
+	from := d.pos - len(b)
+	if len(b) == 0 || from < d.textFrom || d.pos > d.textTo {
 		return string(b)
 	}
 	if d.text == "" {
-		d.text = string(d.whole)
+		d.text = string(d.in[d.textFrom:d.textTo])
 	}
-	at := cap(d.whole) - cap(b) // both are cut from the same array and reach to its end
-	return d.text[at : at+len(b)]
+	return d.text[from-d.textFrom : d.pos-d.textFrom]
 }
 
 func (d *decoder) take(n uint32) []byte {
-	if uint64(n) > uint64(len(d.b)) {
+	if uint64(n) > uint64(d.left()) {
 		d.fail(errShort)
 		return nil
 	}
-	b := d.b[:n]
-	d.b = d.b[n:]
-	return b
+	from := d.pos
+	d.pos += int(n)
+	return d.in[from:d.pos]
 }
 
 func (d *decoder) byte() byte {
-	if len(d.b) == 0 {
+	if d.pos >= d.end {
 		d.fail(errShort)
 		return codeNull
 	}
-	v := d.b[0]
-	d.b = d.b[1:]
+	v := d.in[d.pos]
+	d.pos++
 	return v
+}
+
+// peek returns the next byte without reading it, codeNull when there is none.
+func (d *decoder) peek() byte {
+	if d.pos >= d.end {
+		return codeNull
+	}
+	return d.in[d.pos]
 }
 
 func (d *decoder) uint16() uint16 {
@@ -120,24 +134,21 @@ func (d *decoder) has() bool {
 		return false
 	}
 	d.fields--
-	if len(d.b) > 0 && d.b[0] == codeNull {
-		d.b = d.b[1:]
+	if d.left() > 0 && d.peek() == codeNull {
+		d.pos++
 		return false
 	}
 	return true
 }
 
 // scope is what leave needs to return to.
-type scope struct {
-	rest   []byte
-	fields int
-}
+type scope struct{ next, end, fields int }
 
 // enter reads the constructor and header of a list and makes its fields the input, until leave.
 func (d *decoder) enter() scope {
-	body, count := d.compound(d.byte(), codeList8, "a list")
-	s := scope{d.b, d.fields}
-	d.b, d.fields = body, count
+	size, count := d.compound(d.byte(), codeList8, "a list")
+	s := scope{d.pos + size, d.end, d.fields}
+	d.end, d.fields = d.pos+size, count
 	if d.depth--; d.depth < 0 {
 		d.fail(errDepth)
 	}
@@ -147,39 +158,40 @@ func (d *decoder) enter() scope {
 func (d *decoder) leave(s scope) {
 	d.depth++
 	if d.err == nil {
-		d.b, d.fields = s.rest, s.fields
+		d.pos, d.end, d.fields = s.next, s.end, s.fields
 	}
 }
 
-// compound reads size and count of a list or map (8 or 32 bits wide; short is the code of the former) and takes its body.
-// count never exceeds the bytes in body.
-func (d *decoder) compound(code, short byte, want string) (body []byte, count int) {
-	var n uint32
+// compound reads size and count of a list or map (8 or 32 bits wide; short is the code of the former) and returns the size
+// of the body that follows and the count. The body is there, and the count never exceeds its size.
+func (d *decoder) compound(code, short byte, want string) (size, count int) {
+	var n, width uint32
 	switch {
 	case code == codeList0 && short == codeList8:
-		return nil, 0
+		return 0, 0
 	case code == short:
-		body = d.take(uint32(d.byte()))
-		if len(body) > 0 {
-			n, body = uint32(body[0]), body[1:]
-		} else {
-			d.fail(errShort)
-		}
+		n, width = uint32(d.byte()), 1
 	case code == short+0x10:
-		body = d.take(d.uint32())
-		if len(body) >= 4 {
-			n, body = be.Uint32(body), body[4:]
-		} else {
-			d.fail(errShort)
-		}
+		n, width = d.uint32(), 4
 	default:
 		d.unexpected(code, want)
+		return 0, 0
 	}
-	if uint64(n) > uint64(len(body)) {
+	if n < width || uint64(n) > uint64(d.left()) {
 		d.fail(errShort)
-		return nil, 0
+		return 0, 0
 	}
-	return body, int(n)
+	size = int(n - width)
+	if width == 1 {
+		n = uint32(d.byte())
+	} else {
+		n = d.uint32()
+	}
+	if uint64(n) > uint64(size) {
+		d.fail(errShort)
+		return 0, 0
+	}
+	return size, int(n)
 }
 
 func (d *decoder) bool() bool {
@@ -248,7 +260,8 @@ func (d *decoder) textField() string { return d.str(d.octets()) }
 
 // symbols reads a field with multiple="true": one symbol or an array of them.
 func (d *decoder) symbols() []Symbol {
-	if len(d.b) > 0 && (d.b[0] == codeSym8 || d.b[0] == codeSym32 || d.b[0] == codeStr8 || d.b[0] == codeStr32) {
+	switch d.peek() {
+	case codeSym8, codeSym32, codeStr8, codeStr32:
 		return []Symbol{Symbol(d.textField())}
 	}
 	switch v := d.value().(type) {

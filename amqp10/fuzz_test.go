@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -19,8 +20,8 @@ func FuzzValue(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if d.err != nil && d.err != errDepth || d.err == nil && len(d.b) != len(rest) {
-			t.Fatalf("skip: %v, %d bytes left, want %d", d.err, len(d.b), len(rest))
+		if d.err != nil && d.err != errDepth || d.err == nil && d.left() != len(rest) {
+			t.Fatalf("skip: %v, %d bytes left, want %d", d.err, d.left(), len(rest))
 		}
 		again, err := AppendValue(nil, v)
 		if err != nil {
@@ -135,9 +136,16 @@ type script struct {
 	in  []byte
 	cut int // size of the pieces it is read in
 	out []byte
+	c   *Conn
 }
 
+// Read lets the writer finish first: a client sends transfers only once it has read that it has credit.
 func (s *script) Read(b []byte) (int, error) {
+	for writing := true; writing; runtime.Gosched() {
+		s.c.mu.Lock()
+		writing = s.c.writing
+		s.c.mu.Unlock()
+	}
 	if len(s.in) == 0 {
 		return 0, io.EOF
 	}
@@ -212,6 +220,7 @@ func FuzzConn(f *testing.F) {
 		s.in = append(s.in, b...)
 		p := new(nullPeer)
 		c := newConn(&NewServer(Config{CreditWindow: 3, IncomingWindow: 8, MaxUnsettledPerLink: 6, MaxMessageSize: 1000, firstID: 1<<32 - 2}).cfg, s, p)
+		s.c = c
 		c.finish(c.serve())
 		if p.closed != 1 || p.attached != p.detached {
 			t.Errorf("closed %d times, %d attached, %d detached", p.closed, p.attached, p.detached)

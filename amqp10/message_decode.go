@@ -9,7 +9,7 @@ var errSection = errors.New("amqp10: message section unknown, repeated or out of
 func (m *Message) Decode(payload []byte, lim Limits) error {
 	*m = Message{}
 	d := newDecoder(payload, lim)
-	for last := uint64(0); len(d.b) > 0; {
+	for last := uint64(0); d.left() > 0; {
 		section := d.descriptor()
 		if section < last || section == last && section != descData && section != descSequence || !m.fits(section) {
 			d.fail(errSection)
@@ -44,13 +44,14 @@ func (m *Message) section(d *decoder, section uint64) {
 		m.Data = append(m.Data, d.binaryField())
 		return
 	}
-	at := d.b
-	probe := *d
-	if probe.skip(); probe.err != nil {
-		d.fail(probe.err)
+	at := d.pos
+	d.skip()
+	if d.err != nil {
 		return
 	}
-	d.shareText(at[:len(at)-len(probe.b)])
+	n := d.pos - at
+	d.pos = at
+	d.shareText(n)
 	switch section {
 	case descHeader:
 		m.Header = decodeHeader(d)

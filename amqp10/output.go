@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	maxWrite    = 64 << 10 // of one write: a WebSocket client of Java buffers 65 KiB
-	eagerOutput = 32 << 10 // not to be held back until the reader rests
-	keptBuffer  = 64 << 10 // larger buffers are left to the garbage collector
+	maxWrite    = 64 << 10  // of one write: a WebSocket client of Java buffers 65 KiB
+	eagerOutput = 32 << 10  // not to be held back until the reader rests
+	keptBuffer  = 512 << 10 // larger buffers are left to the garbage collector
 )
 
 // buffer is a pooled output buffer.

@@ -130,12 +130,12 @@ func (p *attachFrame) decode(d *decoder) {
 
 // rawField passes over one value and returns its encoding.
 func (d *decoder) rawField() []byte {
-	at := d.b
+	at := d.pos
 	d.skip()
 	if d.err != nil {
 		return nil
 	}
-	return at[:len(at)-len(d.b)]
+	return d.in[at:d.pos]
 }
 
 type flowFrame struct {

@@ -12,7 +12,7 @@ func (c *Conn) onTransfer(channel uint16, d *decoder) *Error {
 		return decodeError(d.err)
 	}
 	c.mu.Lock()
-	l, delivery, perr := c.transferred(channel, &p, d.b)
+	l, delivery, perr := c.transferred(channel, &p, d.rest())
 	c.mu.Unlock()
 	if delivery != nil {
 		c.calls.Lock()

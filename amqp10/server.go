@@ -38,7 +38,7 @@ type Config struct {
 	MaxMessageSize uint64
 	// MaxPartialBytes bounds what all unfinished multi-frame messages of one connection may hold together; default 16 MiB.
 	MaxPartialBytes int
-	// MaxOutput is how many bytes may wait to be written to one client before Link.Send returns ErrBusy; default 1 MiB.
+	// MaxOutput is how many bytes may wait to be written to one client before Link.Send returns ErrBusy; default 256 KiB.
 	// At four times as many the engine stops reading from that client until it reads from us.
 	MaxOutput int
 	MaxDepth  int // nesting of values in performatives; default 16
@@ -68,7 +68,7 @@ func (cfg Config) orDefault() Config {
 	orDefault(&cfg.CreditWindow, 250)
 	orDefault(&cfg.MaxMessageSize, 1<<20)
 	orDefault(&cfg.MaxPartialBytes, 16<<20)
-	orDefault(&cfg.MaxOutput, 1<<20)
+	orDefault(&cfg.MaxOutput, 256<<10)
 	orDefault(&cfg.MaxDepth, 16)
 	if cfg.Mechanisms == nil {
 		cfg.Mechanisms = []string{"MSSBCBS", "ANONYMOUS", "PLAIN", "EXTERNAL"}

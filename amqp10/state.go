@@ -38,7 +38,7 @@ func (UnknownState) deliveryState() {}
 
 // deliveryState reads a state (AMQP 3.4).
 func (d *decoder) deliveryState() DeliveryState {
-	whole := d.b
+	at := d.pos
 	switch d.descriptor() {
 	case descAccepted:
 		d.skip()
@@ -56,7 +56,7 @@ func (d *decoder) deliveryState() DeliveryState {
 	if d.err != nil {
 		return nil
 	}
-	d.b = whole
+	d.pos = at
 	described, _ := d.value().(Described)
 	return UnknownState{described}
 }

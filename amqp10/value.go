@@ -10,7 +10,7 @@ import (
 func DecodeValue(b []byte, lim Limits) (v any, rest []byte, err error) {
 	d := newDecoder(b, lim)
 	v = d.value()
-	return v, d.b, d.err
+	return v, d.rest(), d.err
 }
 
 // value decodes any value.
@@ -153,22 +153,21 @@ func (d *decoder) rareBody(code byte) any {
 }
 
 func (d *decoder) listBody(code byte) List {
-	body, n := d.compound(code, codeList8, "a list")
+	size, n := d.compound(code, codeList8, "a list")
 	if !d.affordable(n) || !d.down() {
 		return nil
 	}
 	defer d.up()
-	rest := d.b
-	d.b = body
+	end := d.narrow(size)
 	out := make(List, 0, n)
 	for range n {
 		out = append(out, d.value())
 	}
-	return finish(d, rest, out)
+	return finish(d, end, out)
 }
 
 func (d *decoder) mapBody(code byte) Map {
-	body, n := d.compound(code, codeMap8, "a map")
+	size, n := d.compound(code, codeMap8, "a map")
 	if n%2 != 0 {
 		d.fail(errors.New("amqp10: map with a key that has no value"))
 	}
@@ -176,23 +175,28 @@ func (d *decoder) mapBody(code byte) Map {
 		return nil
 	}
 	defer d.up()
-	rest := d.b
-	d.b = body
+	end := d.narrow(size)
 	out := make(Map, 0, n/2)
 	for range n / 2 {
 		k := d.value()
 		out = append(out, Entry{k, d.value()})
 	}
-	return finish(d, rest, out)
+	return finish(d, end, out)
 }
 
-// finish returns to the input after a compound, or gives up its value after an error.
-func finish[T any](d *decoder, rest []byte, v T) T {
+// narrow makes the next size bytes the input. finish returns to what follows them, or gives up v after an error.
+func (d *decoder) narrow(size int) (end int) {
+	end = d.end
+	d.end = d.pos + size
+	return end
+}
+
+func finish[T any](d *decoder, end int, v T) T {
 	if d.err != nil {
 		var none T
 		return none
 	}
-	d.b = rest
+	d.pos, d.end = d.end, end
 	return v
 }
 
@@ -206,16 +210,16 @@ func (d *decoder) affordable(n int) bool {
 
 // arrayBody decodes an array: size, count, one constructor for all elements (AMQP 1.6.24).
 func (d *decoder) arrayBody(code byte) any {
-	var body []byte
-	var n uint32
+	var size, n uint32
 	if code == codeArray8 {
-		if body = d.take(uint32(d.byte())); len(body) >= 2 {
-			n, body = uint32(body[0]), body[1:]
-		}
-	} else if body = d.take(d.uint32()); len(body) >= 5 {
-		n, body = be.Uint32(body), body[4:]
+		size = uint32(d.byte()) - 1
+		n = uint32(d.byte())
+	} else {
+		size = d.uint32() - 4
+		n = d.uint32()
 	}
-	if len(body) == 0 {
+	// There must be a constructor at least. A size too small for the count has wrapped around.
+	if size == 0 || uint64(size) > uint64(d.left()) {
 		d.fail(errShort)
 	}
 	// Elements of width zero take no bytes, so the count is checked against the limit and not only against the bytes.
@@ -224,10 +228,9 @@ func (d *decoder) arrayBody(code byte) any {
 		return nil
 	}
 	defer d.up()
-	rest := d.b
-	d.b = body
+	end := d.narrow(int(size))
 	v := d.elements(int(n))
-	return finish(d, rest, v)
+	return finish(d, end, v)
 }
 
 func (d *decoder) elements(n int) any {
@@ -240,7 +243,7 @@ func (d *decoder) elements(n int) any {
 	case codeDescribed:
 		return d.describedElements(n)
 	}
-	out := make(Array, 0, min(n, len(d.b)))
+	out := make(Array, 0, min(n, d.left()))
 	for range n {
 		out = append(out, d.body(code))
 		if d.err != nil {
@@ -251,7 +254,7 @@ func (d *decoder) elements(n int) any {
 }
 
 func texts[T ~string](d *decoder, code byte, n int) []T {
-	if n > len(d.b) {
+	if n > d.left() {
 		d.fail(errShort)
 		return nil
 	}
@@ -271,7 +274,7 @@ func (d *decoder) describedElements(n int) any {
 		d.fail(errDepth)
 		return nil
 	}
-	out := make(Array, 0, min(n, len(d.b)))
+	out := make(Array, 0, min(n, d.left()))
 	for range n {
 		out = append(out, Described{descriptor, d.body(code)})
 		if d.err != nil {
