@@ -11,29 +11,32 @@ import (
 // maxGrants bounds the tokens one connection may hold; SDKs recommend at most 1000 devices on one.
 const maxGrants = 1 << 16
 
-// grants are the principals that a connection has proven, at most one per scope: tokens belong to the connection and
-// outlive the $cbs links they came by. The engine's callbacks alone use it.
+// grants are the principals that a connection has proven: tokens belong to the connection and outlive the $cbs links they came
+// by. The newest counts for an identity, and for a policy and scope. The engine's callbacks alone use it.
 type grants struct {
 	identities map[store.Key]auth.Principal // proven for a device or module, with its own key or a policy's
-	general    map[string]auth.Principal    // of policies, by scope
+	general    map[policyScope]auth.Principal
 }
 
-// put adds or replaces the principal of the scope. It reports false when there are too many.
+// policyScope tells apart tokens that reach further than one device.
+type policyScope struct{ policy, scope string }
+
+// put adds or replaces a principal. It reports false when there are too many.
 func (g *grants) put(p auth.Principal) bool {
-	if len(g.identities)+len(g.general) >= maxGrants {
-		return false
+	if g.identities == nil {
+		g.identities, g.general = map[store.Key]auth.Principal{}, map[policyScope]auth.Principal{}
 	}
 	if key, ok := identity(p); ok {
-		if g.identities == nil {
-			g.identities = map[store.Key]auth.Principal{}
-		}
-		g.identities[key] = p
-		return true
+		return putInto(g.identities, key, p)
 	}
-	if g.general == nil {
-		g.general = map[string]auth.Principal{}
+	return putInto(g.general, policyScope{p.Policy, p.Scope}, p)
+}
+
+func putInto[K comparable](m map[K]auth.Principal, key K, p auth.Principal) bool {
+	if _, renewed := m[key]; !renewed && len(m) >= maxGrants {
+		return false
 	}
-	g.general[p.Scope] = p
+	m[key] = p
 	return true
 }
 
@@ -54,19 +57,25 @@ func once(id string) string {
 	return id
 }
 
-// forDevice returns who might act as key, the most specific first.
+// forDevice returns who might act as key, the most specific first. Policies without DeviceConnect are named only when there is
+// nobody else, for the hub to refuse.
 func (g *grants) forDevice(key store.Key) []auth.Principal {
-	var out []auth.Principal
+	var out, hopeless []auth.Principal
 	if p, ok := g.identities[key]; ok {
 		out = append(out, p)
 	}
-	if key.ModuleID != "" {
-		if p, ok := g.identities[store.Key{DeviceID: key.DeviceID}]; ok {
-			out = append(out, p)
-		}
+	if p, ok := g.identities[store.Key{DeviceID: key.DeviceID}]; ok && key.ModuleID != "" && p.IsPolicy() {
+		out = append(out, p)
 	}
 	for _, p := range g.general {
-		out = append(out, p)
+		if p.Rights.Has(auth.DeviceConnect) {
+			out = append(out, p)
+		} else {
+			hopeless = append(hopeless, p)
+		}
+	}
+	if len(out) == 0 {
+		return hopeless
 	}
 	return out
 }
