@@ -100,11 +100,21 @@ func TestDevicesFailAlone(t *testing.T) {
 	})
 	t.Run("disconnected by the hub's owner", func(t *testing.T) {
 		r := newThree(t)
-		if n := r.hub.Disconnect("nobody"); n != 0 {
-			t.Errorf("%d sessions of nobody", n)
+		if n := r.hub.Disconnect("d1"); n != 1 {
+			t.Errorf("%d sessions of d1", n)
 		}
-		for _, s := range r.senders {
-			r.must(r.telemetry(s, "x"))
+		r.onlyOneFails(1, amqp.ErrCondDetachForced)
+		r.returns(1)
+	})
+	t.Run("reset", func(t *testing.T) {
+		r := newThree(t)
+		r.must(r.hub.Reset(r.ctx()))
+		for i, s := range r.senders {
+			var err error
+			r.until("the link is detached", func() bool { err = r.telemetry(s, "x"); return err != nil })
+			r.wantRefusal(err, amqp.ErrCondDetachForced)
+			r.identity(r.keys[i])
+			r.returns(i)
 		}
 	})
 }
