@@ -100,8 +100,12 @@ func (l *Link) DesiredCapabilities() []Symbol { return l.desired }
 // SndSettleMode returns the sender settle mode of the link, which is what the client asked for.
 func (l *Link) SndSettleMode() SndSettleMode { return l.snd }
 
-// RcvSettleMode returns the receiver settle mode of the link, which is what the client asked for.
+// RcvSettleMode returns the receiver settle mode of the link, which is what the client asked for unless SetRcvSettleMode changed it.
 func (l *Link) RcvSettleMode() RcvSettleMode { return l.rcv }
+
+// SetRcvSettleMode answers with a receiver settle mode other than the one asked for (AMQP 2.7.3): what a link on which the client
+// sends then does. Only during Peer.Attach.
+func (l *Link) SetRcvSettleMode(m RcvSettleMode) { l.shape(func(*reply) { l.rcv = m }) }
 
 // PeerMaxMessageSize returns the max-message-size of the client's attach in bytes; 0: unlimited.
 func (l *Link) PeerMaxMessageSize() uint64 { return l.peerMax }

@@ -79,6 +79,8 @@ func (p *peer) Attach(l *amqp10.Link) (amqp10.Node, *amqp10.Error) {
 	var n amqp10.Node
 	var err *amqp10.Error
 	if l.Role() == amqp10.RoleReceiver {
+		// uAMQP (azure-iot-hub for Python) asks for settle mode second wherever it sends, and then waits for us to settle first.
+		l.SetRcvSettleMode(amqp10.RcvFirst)
 		n, err = p.attachReceiver(l, a)
 	} else {
 		n, err = p.attachSender(l, a)
