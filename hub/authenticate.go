@@ -108,19 +108,32 @@ func (h *Hub) verdict(ctx context.Context, claimed store.Key, p auth.Principal, 
 	return p, nil
 }
 
-// checkToken proves a SAS token: with the key of the policy it names, or else of the identity its resource names.
+// checkToken proves a SAS token, or remembers that it did.
 func (h *Hub) checkToken(ctx context.Context, text string) (auth.Principal, error) {
+	if p, ok := h.tokens.find(ctx, h, text); ok {
+		return p, nil
+	}
+	p, etag, err := h.proveToken(ctx, text)
+	if err == nil {
+		h.tokens.remember(text, provenToken{principal: p, etag: etag})
+	}
+	return p, err
+}
+
+// proveToken proves a SAS token with the key of the policy it names, or else of the identity its resource names, whose etag it returns.
+func (h *Hub) proveToken(ctx context.Context, text string) (p auth.Principal, etag string, err error) {
 	t, err := auth.ParseToken(text)
 	if err != nil {
-		return auth.Principal{}, err
+		return p, "", err
 	}
 	_, path, err := t.Scope()
 	if err != nil {
-		return auth.Principal{}, err
+		return p, "", err
 	}
 	path = withoutVersion(path)
 	if t.Policy != "" {
-		return h.checkPolicyToken(t, path)
+		p, err = h.checkPolicyToken(t, path)
+		return p, "", err
 	}
 	return h.checkIdentityToken(ctx, t, path)
 }
@@ -169,20 +182,19 @@ func findPolicy(name string) (auth.Policy, bool) {
 	return auth.Policy{}, false
 }
 
-func (h *Hub) checkIdentityToken(ctx context.Context, t auth.Token, path string) (auth.Principal, error) {
+func (h *Hub) checkIdentityToken(ctx context.Context, t auth.Token, path string) (p auth.Principal, etag string, err error) {
 	id, err := h.scopeIdentity(ctx, path)
 	if err != nil {
-		return auth.Principal{}, err
+		return p, "", err
 	}
 	if id.Authentication.Type != store.AuthSAS {
-		return auth.Principal{}, fmt.Errorf("%q authenticates with %s, not with a token", id.Key, id.Authentication.Type)
+		return p, "", fmt.Errorf("%q authenticates with %s, not with a token", id.Key, id.Authentication.Type)
 	}
 	if err := h.checkSignature(t, id.Authentication.PrimaryKey, id.Authentication.SecondaryKey); err != nil {
-		return auth.Principal{}, fmt.Errorf("token of %q: %w", id.Key, err)
+		return p, "", fmt.Errorf("token of %q: %w", id.Key, err)
 	}
-	return auth.Principal{
-		DeviceID: id.DeviceID, ModuleID: id.ModuleID, Rights: auth.DeviceConnect, Scope: path, Method: auth.MethodSAS, Expiry: t.Expiry,
-	}, nil
+	p = auth.Principal{DeviceID: id.DeviceID, ModuleID: id.ModuleID, Rights: auth.DeviceConnect, Scope: path, Method: auth.MethodSAS, Expiry: t.Expiry}
+	return p, id.ETag, nil
 }
 
 // scopeIdentity returns the identity that a token's resource names. Several SDKs encode an id and then the whole resource once
@@ -215,7 +227,7 @@ func (h *Hub) checkSignature(t auth.Token, primary, secondary string) error {
 }
 
 func (h *Hub) checkExpiry(t auth.Token) error {
-	if now := h.clock.Now(); t.Expiry.Add(tokenGrace).Before(now) {
+	if now := h.clock.Now(); ended(t.Expiry, now) {
 		return fmt.Errorf("the token ended at %s, it is %s", t.Expiry.Format("2006-01-02T15:04:05Z"), now.Format("2006-01-02T15:04:05Z"))
 	}
 	return nil

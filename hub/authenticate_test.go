@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/iolite-emulator/iolite/auth"
+	"github.com/iolite-emulator/iolite/clock"
 	"github.com/iolite-emulator/iolite/store"
 )
 
@@ -286,6 +288,60 @@ func TestCertificates(t *testing.T) {
 	c.Advance(25 * time.Hour)
 	if _, err := h.Authenticate(ctx, Credential{Certificates: valid}, store.Key{DeviceID: "ca"}); err == nil {
 		t.Error("a certificate counts after its end on the hub's clock")
+	}
+}
+
+func TestRememberedTokenCountsOnlyAsLongAsItsIdentityStaysAsItIs(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, h *Hub, c *clock.Clock, key store.Key){
+		"disabled": func(t *testing.T, h *Hub, _ *clock.Clock, key store.Key) { disable(t, h, key) },
+		"deleted": func(t *testing.T, h *Hub, _ *clock.Clock, key store.Key) {
+			if err := h.Admin().DeleteIdentity(ctx, key, "*"); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"given other keys": func(t *testing.T, h *Hub, _ *clock.Clock, key store.Key) {
+			if _, err := h.Admin().UpdateIdentity(ctx, store.Identity{Key: key}, "*"); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"made anew": func(t *testing.T, h *Hub, _ *clock.Clock, key store.Key) {
+			if err := h.Reset(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := h.Admin().CreateIdentity(ctx, store.Identity{Key: key}); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"too old": func(_ *testing.T, _ *Hub, c *clock.Clock, _ store.Key) { c.Advance(2 * time.Hour) },
+	} {
+		h, c := newTestHub(t)
+		key := addDevice(t, h, store.Key{DeviceID: "d"}).Key
+		primary, _ := DeriveKeys(key)
+		cred := Credential{Token: token(t, "host/devices/d", primary, "", start.Add(time.Hour))}
+		for range 3 {
+			if _, err := h.Authenticate(ctx, cred, key); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(h.tokens.proven) != 1 {
+			t.Fatal("the token is not remembered")
+		}
+		change(t, h, c, key)
+		if _, err := h.Authenticate(ctx, cred, key); codeOf(err) != CodeUnauthorized {
+			t.Errorf("the token of a device that was %s: %v", name, err)
+		}
+	}
+}
+
+func TestFewTokensAreRemembered(t *testing.T) {
+	h, _ := newTestHub(t)
+	for i := range 2 * maxProven {
+		for range 2 {
+			h.tokens.remember(fmt.Sprint(i), provenToken{})
+		}
+	}
+	if n := len(h.tokens.proven); n != maxProven {
+		t.Errorf("%d tokens are remembered, want %d", n, maxProven)
 	}
 }
 

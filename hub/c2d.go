@@ -168,16 +168,14 @@ func (s *DeviceSession) AbandonC2D(_ context.Context, lockToken string) error {
 	return s.withQueue(func(p *peer) error { return p.release(lockToken, false) })
 }
 
-// withQueue does something with the session's queue, and then pushes what that makes possible.
+// withQueue does something with the session's queue.
 func (s *DeviceSession) withQueue(do func(*peer) error) error {
 	if err := s.live(); err != nil {
 		return err
 	}
 	p := s.hub.lockPeer(s.key)
 	defer s.hub.unlockPeer(p)
-	err := do(p)
-	p.wake()
-	return err
+	return do(p)
 }
 
 // c2dSettled notes that messages have left a devicebound queue.

@@ -93,10 +93,10 @@ func (f *feedbackQueue) add(records []feedbackRecord) {
 	for len(f.open) >= feedbackBatch {
 		f.closeBatch()
 	}
-	f.wake()
 	if len(f.open) > 0 && f.flush == nil {
 		f.flush = f.hub.clock.AfterFunc(feedbackWait, f.onFlush)
 	}
+	f.dirty = true // who waits takes even what is not closed
 }
 
 // onFlush is the function of the timer flush.
@@ -104,7 +104,6 @@ func (f *feedbackQueue) onFlush() {
 	f.mu.Lock()
 	defer f.unlock()
 	f.closeBatch()
-	f.wake()
 }
 
 // closeBatch queues up to 64 records as one message. The caller holds the lock.
@@ -138,6 +137,7 @@ func (f *feedbackQueue) queueBatch(body []byte) {
 		return
 	}
 	f.due(m.Deadline)
+	f.dirty = true
 }
 
 // clear forgets everything, for Reset and Close.
@@ -209,7 +209,5 @@ func (s *ServiceSession) withFeedback(ctx context.Context, do func(*queue) error
 	f := &s.hub.feedback
 	f.mu.Lock()
 	defer f.unlock()
-	err := do(&f.queue)
-	f.wake()
-	return err
+	return do(&f.queue)
 }

@@ -4,7 +4,7 @@
 // Locks, in the order in which they may be taken:
 //
 //  1. queue.mu: one identity's peer (its session, queue and poll memory), or the feedback queue; never two of them at once
-//  2. peerShard.mu, violations.mu, Hub.modules, ServiceSession.mu
+//  2. peerShard.mu, violations.mu, provenTokens.mu, Hub.modules, ServiceSession.mu, workers.mu
 //  3. the locks of store and clock, which call nothing back
 //
 // Nothing of the caller's is called under any of them: what has to be told outside waits in queue.after until mu is free.
@@ -71,6 +71,7 @@ type Hub struct {
 	devicebound *queueRules
 	feedback    feedbackQueue
 	violations  violations
+	tokens      provenTokens
 	pushes      workers
 
 	seed   maphash.Seed
@@ -102,6 +103,7 @@ func New(cfg Config) (*Hub, error) {
 	for i := range h.shards {
 		h.shards[i].peers = map[store.Key]*peer{}
 	}
+	h.tokens.seed = h.seed
 	h.cas.Store(new(slices.Clone(cfg.CAs)))
 	h.devicebound = h.newDeviceboundRules()
 	h.feedback.init(h)

@@ -111,6 +111,7 @@ func (p *peer) clear(why *Error) {
 
 // sweep clears every peer, for Reset and Close.
 func (h *Hub) sweep() {
+	why := h.NewError(CodeClosed)
 	for i := range h.shards {
 		s := &h.shards[i]
 		s.mu.Lock()
@@ -119,7 +120,7 @@ func (h *Hub) sweep() {
 		for _, p := range peers {
 			p.mu.Lock()
 			if !p.gone {
-				p.clear(h.NewError(CodeClosed))
+				p.clear(why)
 			}
 			p.unlock()
 		}

@@ -43,13 +43,18 @@ type queue struct {
 	next  time.Time       // no later than the next time-out or expiry; zero when nothing is queued
 	timer *clock.Timer    // fires at next; made when first needed
 	after []func()        // to be called when mu is free
+	dirty bool            // there may be something to push that there was not
 }
 
 // later puts f off until mu is free.
 func (q *queue) later(f func()) { q.after = append(q.after, f) }
 
-// unlock frees mu and does what had to wait.
+// unlock pushes what has become possible, frees mu and does what had to wait.
 func (q *queue) unlock() {
+	for q.dirty { // taking a message may let others expire
+		q.dirty = false
+		q.wake()
+	}
 	after := q.after
 	q.after = nil
 	q.mu.Unlock()
@@ -58,14 +63,14 @@ func (q *queue) unlock() {
 	}
 }
 
-// enqueue appends m and offers it to who waits.
+// enqueue appends m.
 func (q *queue) enqueue(m store.Message, limit int) error {
 	m, err := q.rules.store.Enqueue(context.Background(), q.key, m, limit)
 	if err != nil {
 		return err
 	}
 	q.due(m.Deadline)
-	q.wake()
+	q.dirty = true
 	return nil
 }
 
@@ -111,6 +116,7 @@ func (q *queue) release(token string, uncount bool) error {
 	q.disown(token)
 	q.due(m.Deadline)
 	q.retire(m)
+	q.dirty = true
 	return nil
 }
 
@@ -158,6 +164,7 @@ func (q *queue) expire() {
 		q.retire(m)
 	}
 	q.settle(outcomeExpired, expired...)
+	q.dirty = q.dirty || len(unlocked) > 0
 }
 
 // settle notes that messages left the queue.
@@ -198,7 +205,6 @@ func (q *queue) restIfEmpty() {
 func (q *queue) onTimer() {
 	q.mu.Lock()
 	q.expire()
-	q.wake()
 	q.unlock()
 }
 

@@ -41,6 +41,8 @@ type DeviceSession struct {
 	authMethod string
 	to         string
 
+	model atomic.Pointer[string] // dtmi, nil when none was named
+
 	ended atomic.Pointer[Error] // why, nil while the session lives
 
 	// Guarded by the peer's lock.
@@ -117,6 +119,9 @@ func (s *DeviceSession) stamp(id store.Identity, p auth.Principal) {
 	s.generation = id.GenerationID
 	s.authMethod = authMethod(p, s.key)
 	s.to = "/" + devicePath(s.key) + "/messages/events"
+	if s.options.ModelID != "" {
+		s.model.Store(&s.options.ModelID)
+	}
 }
 
 // install makes s the peer's connection in place of an older one. The caller holds the lock.
@@ -180,6 +185,22 @@ func (p *peer) end(s *DeviceSession, why *Error) {
 
 // Key returns the identity.
 func (s *DeviceSession) Key() store.Key { return s.key }
+
+// SetModel names the model of the connection, for a head that learns it only after the session was opened (a later AMQP link).
+func (s *DeviceSession) SetModel(ctx context.Context, modelID string) {
+	if modelID == "" || modelID == s.modelID() {
+		return
+	}
+	s.model.Store(&modelID)
+	s.hub.touch(ctx, s.key, func(a *store.Activity) { a.ModelID = modelID })
+}
+
+func (s *DeviceSession) modelID() string {
+	if m := s.model.Load(); m != nil {
+		return *m
+	}
+	return ""
+}
 
 // Renew replaces the principal after a token renewal (AMQP $cbs) and restarts the expiry timer. A principal that may not act as
 // the identity changes nothing.

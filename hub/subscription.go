@@ -39,7 +39,6 @@ func (q *queue) drop(s *Subscription) {
 		_ = q.release(token, false) // settled or timed out in this very moment: nothing to give back
 	}
 	clear(s.unsettled)
-	q.wake()
 }
 
 // SetCredit sets how many more messages may be pushed (AMQP link credit). It starts at 0.
@@ -52,11 +51,12 @@ func (s *Subscription) changeCredit(change func(int) int) {
 	q := s.queue
 	q.mu.Lock()
 	s.credit = max(change(s.credit), 0)
-	q.wake()
+	q.dirty = true
 	q.unlock()
 }
 
-// wake starts pushing to the subscriptions that have credit, as long as there are messages. The caller holds mu.
+// wake starts pushing to the subscriptions that have credit, as long as there are messages. It is for unlock alone: whoever changes
+// something that matters here sets dirty.
 func (q *queue) wake() {
 	for _, s := range q.subs {
 		if s.pushing || s.credit <= 0 {
@@ -99,9 +99,6 @@ func (q *queue) push(s *Subscription, m store.Message) {
 		}
 		m, more = q.takeFor(s)
 		s.pushing = more
-		if !delivered {
-			q.wake() // another receiver may take it
-		}
 		q.unlock()
 	}
 }

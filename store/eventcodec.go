@@ -23,12 +23,11 @@ import (
 //
 // A word is one byte that stands for a text in the log's glossary, or inlineWord followed by a field.
 const (
-	eventHeader  = 12
+	flagsAt      = 8
 	textFields   = 19 // the first bits, in the order of texts
 	flagExpiry   = 1 << 19
 	flagProps    = 1 << 20
 	flagKeyIsID  = 1 << 21 // the partition key is the device id and is not repeated
-	noWord       = 0
 	inlineWord   = 255
 	maxGlossary  = 250
 	maxGlossText = 512 // longer texts are not worth keeping forever
@@ -48,45 +47,36 @@ const partitionKeyBit = textFields - 1
 // words lists the fields that are the same in very many events.
 func words(e *Event) [3]*string { return [3]*string{&e.AuthMethod, &e.Source, &e.ModelID} }
 
-// eventFlags says which fields are present.
-func eventFlags(e *Event) uint32 {
+// appendEvent appends the encoding of e to buf.
+func appendEvent(buf []byte, e *Event, g *glossary) []byte {
+	start := len(buf)
+	buf = binary.LittleEndian.AppendUint64(buf, uint64(e.Enqueued.UnixNano()))
+	buf = append(buf, 0, 0, 0, 0) // the flags, once they are known
+	page := g.load()
+	for _, w := range words(e) {
+		buf, page = g.append(buf, page, *w)
+	}
 	var flags uint32
 	for i, s := range texts(e) {
-		if *s != "" {
-			flags |= 1 << i
+		if *s == "" {
+			continue
 		}
-	}
-	if e.PartitionKey != "" && e.PartitionKey == e.DeviceID {
-		flags = flags&^(1<<partitionKeyBit) | flagKeyIsID
+		if i == partitionKeyBit && e.PartitionKey == e.DeviceID {
+			flags |= flagKeyIsID
+			continue
+		}
+		flags |= 1 << i
+		buf = appendText(buf, *s)
 	}
 	if !e.Expiry.IsZero() {
 		flags |= flagExpiry
+		buf = binary.LittleEndian.AppendUint64(buf, uint64(e.Expiry.UnixMilli()))
 	}
 	if len(e.Properties) > 0 {
 		flags |= flagProps
-	}
-	return flags
-}
-
-// appendEvent appends the encoding of e to buf.
-func appendEvent(buf []byte, e *Event, g *glossary) []byte {
-	flags := eventFlags(e)
-	buf = binary.LittleEndian.AppendUint64(buf, uint64(e.Enqueued.UnixNano()))
-	buf = binary.LittleEndian.AppendUint32(buf, flags)
-	for _, w := range words(e) {
-		buf = g.append(buf, *w)
-	}
-	for i, s := range texts(e) {
-		if flags&(1<<i) != 0 {
-			buf = appendText(buf, *s)
-		}
-	}
-	if flags&flagExpiry != 0 {
-		buf = binary.LittleEndian.AppendUint64(buf, uint64(e.Expiry.UnixMilli()))
-	}
-	if flags&flagProps != 0 {
 		buf = appendProperties(buf, e.Properties)
 	}
+	binary.LittleEndian.PutUint32(buf[start+flagsAt:], flags)
 	return append(buf, e.Body...)
 }
 
@@ -172,10 +162,7 @@ func (r *eventReader) text(n int) string {
 func (r *eventReader) word(g *glossary) string {
 	code := r.data[0]
 	r.data = r.data[1:]
-	switch code {
-	case noWord:
-		return ""
-	case inlineWord:
+	if code == inlineWord {
 		return r.text(r.uvarint())
 	}
 	return g.load().texts[code]
@@ -194,25 +181,38 @@ type glossary struct {
 // glossaryPage is one state of a glossary; it never changes.
 type glossaryPage struct {
 	codes map[string]byte
-	texts []string // by code; codes begin at 1
+	texts []string // by code; 0 is the empty text
 }
 
 func (g *glossary) load() *glossaryPage { return g.current.Load() }
 
-// append writes the number of text, or text itself when it has none.
-func (g *glossary) append(buf []byte, text string) []byte {
-	if text == "" {
-		return append(buf, noWord)
+// code returns the number of text. The first texts are compared one by one: that is quicker than hashing, and most hubs have no
+// others.
+func (p *glossaryPage) code(text string) (code byte, known bool) {
+	first := p.texts[:min(len(p.texts), 8)]
+	for i, t := range first {
+		if t == text {
+			return byte(i), true
+		}
 	}
-	page := g.load()
-	code, known := page.codes[text]
+	if len(p.texts) == len(first) {
+		return 0, false
+	}
+	code, known = p.codes[text]
+	return code, known
+}
+
+// append writes the number of text, or text itself when it has none. It returns the page for the next text.
+func (g *glossary) append(buf []byte, page *glossaryPage, text string) ([]byte, *glossaryPage) {
+	code, known := page.code(text) // the empty text is the first
 	if !known && len(page.texts) <= maxGlossary && len(text) <= maxGlossText {
 		code, known = g.add(text)
+		page = g.load()
 	}
 	if known {
-		return append(buf, code)
+		return append(buf, code), page
 	}
-	return appendText(append(buf, inlineWord), text)
+	return appendText(append(buf, inlineWord), text), page
 }
 
 // add numbers text unless somebody was faster or the glossary is full.
