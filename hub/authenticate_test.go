@@ -193,6 +193,17 @@ func TestPlainUserNames(t *testing.T) {
 	}
 }
 
+func FuzzPlainUser(f *testing.F) {
+	for _, seed := range []string{"d@sas.iolite", "d/modules/m@sas.iolite", "service@sas.root.iolite", "service", "a%40b@sas.x", "@", "/@", ""} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, user string) {
+		if key, policy := parsePlainUser(user); policy != "" && key != (store.Key{}) {
+			t.Errorf("parsePlainUser(%q) = %v and policy %q", user, key, policy)
+		}
+	})
+}
+
 // signer is a certificate that can sign others.
 type signer struct {
 	cert *x509.Certificate

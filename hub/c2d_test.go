@@ -365,6 +365,8 @@ func TestNoTimerIsLeftWhenNothingIsQueued(t *testing.T) {
 	if err := s.CompleteC2D(ctx, b.token(0)); err != nil {
 		t.Fatal(err)
 	}
+	s.peer.mu.Lock()
+	defer s.peer.mu.Unlock()
 	if !s.peer.next.IsZero() || s.peer.timer.Stop() {
 		t.Error("the queue's timer still runs")
 	}
@@ -495,6 +497,88 @@ func TestEveryMessageHasExactlyOneOutcome(t *testing.T) {
 		l := &ledger{h: h, clock: c, s: connect(t, h, "d"), locked: map[string]string{}, until: map[string]time.Time{}, settled: map[string][]string{}, attempts: map[string]int{}}
 		rt.Repeat(map[string]func(*rapid.T){"send": l.send, "poll": l.poll, "poll again": l.poll, "settle": l.settle, "sleep": l.sleep, "": l.check})
 	})
+}
+
+// flaky is a device that completes most messages, abandons some, and reconnects now and then without warning.
+type flaky struct {
+	h       *Hub
+	tokens  chan string
+	session *DeviceSession
+	sub     *Subscription
+	handled int
+}
+
+func (f *flaky) connect(t *testing.T) {
+	f.session = connect(t, f.h, "d")
+	sub, err := f.session.SubscribeC2D(func(m store.Message) bool {
+		select {
+		case f.tokens <- m.LockToken:
+			return true
+		default:
+			return false
+		}
+	})
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	f.sub = sub
+	f.sub.SetCredit(20)
+}
+
+func (f *flaky) handle(t *testing.T, token string) {
+	f.handled++
+	switch {
+	case f.handled%40 == 0:
+		f.connect(t) // tokens of the old connection are of no use
+	case f.handled%7 == 0:
+		_ = f.session.AbandonC2D(ctx, token)
+	default:
+		_ = f.session.CompleteC2D(ctx, token)
+	}
+	f.sub.SetCredit(10)
+}
+
+func TestConcurrentSendersAndAFlakyDeviceLoseNothing(t *testing.T) {
+	h, _ := newTestHub(t)
+	const senders, each = 3, 300
+	f := &flaky{h: h, tokens: make(chan string, 64)}
+	f.connect(t)
+	var wg sync.WaitGroup
+	for s := range senders {
+		wg.Go(func() {
+			for i := range each {
+				m := toDevice("d", fmt.Sprintf("%d-%d", s, i), withAck("full"))
+				eventually(t, "the queue has room", func() bool { return h.Admin().SendC2D(ctx, m) == nil })
+			}
+		})
+	}
+	done := make(chan struct{})
+	wg.Go(func() {
+		for {
+			select {
+			case token := <-f.tokens:
+				f.handle(t, token)
+			case <-done:
+				return
+			}
+		}
+	})
+	seen := map[string]outcome{}
+	eventually(t, "every message has an outcome", func() bool {
+		for _, r := range drainFeedback(t, h) {
+			if other, twice := seen[r.OriginalMessageID]; twice {
+				t.Errorf("%s: %s and %s", r.OriginalMessageID, other, r.StatusCode)
+			}
+			seen[r.OriginalMessageID] = r.StatusCode
+		}
+		return len(seen) == senders*each
+	})
+	close(done)
+	wg.Wait()
+	if n := count(t, h, "d"); n != 0 {
+		t.Errorf("%d messages are left", n)
+	}
 }
 
 func BenchmarkC2DFromEnqueueToComplete(b *testing.B) {

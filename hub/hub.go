@@ -15,6 +15,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"slices"
@@ -88,6 +89,9 @@ func New(cfg Config) (*Hub, error) {
 	}
 	if cfg.Poll == "" {
 		cfg.Poll = PollEnforce
+	}
+	if cfg.Poll != PollEnforce && cfg.Poll != PollLog && cfg.Poll != PollOff {
+		return nil, fmt.Errorf("hub: unknown poll mode %q", cfg.Poll)
 	}
 	if cfg.PollInterval <= 0 {
 		cfg.PollInterval = 25 * time.Minute // IoT Hub: "each device should poll for messages every 25 minutes or more"
