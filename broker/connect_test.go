@@ -325,6 +325,24 @@ func TestASilentClientIsClosed(t *testing.T) {
 	}
 }
 
+// A packet must be complete in time; a byte now and then does not gain any.
+func TestADribblingClientIsClosed(t *testing.T) {
+	r := newRig(t, impatient(200*time.Millisecond, writeTimeout))
+	c := r.dial()
+	hello := encode(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connect}, ProtocolVersion: 4, Connect: connectParams("d1")})
+	began := clock.Wall()
+	for _, b := range hello {
+		if _, err := c.conn.Write([]byte{b}); err != nil {
+			break
+		}
+		_ = clock.New().Sleep(context.Background(), 50*time.Millisecond) // the client's pace
+	}
+	r.expectRule("connect-timeout")
+	if waited := clock.Wall().Sub(began); waited > 2*time.Second {
+		t.Errorf("it took %v", waited)
+	}
+}
+
 // IoT Hub: the server waits 1.5 times the keep-alive, and never longer than 29.45 minutes.
 func TestPatienceIsOneAndAHalfKeepAlives(t *testing.T) {
 	for keepAlive, want := range map[uint16]time.Duration{0: 1767 * time.Second, 1: 1500 * time.Millisecond, 240: 360 * time.Second,
