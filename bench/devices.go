@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+const (
+	// dialWidth is how many devices connect at the same time.
+	dialWidth = 16
+	// devicesLimit bounds the measurement of one number of devices.
+	devicesLimit = 5 * time.Minute
+	// spareFiles are descriptors for everything but the devices.
+	spareFiles = 200
+)
+
+// crowd is a server to which idle devices connect.
+type crowd struct {
+	name string
+	*process
+	register func(n int) error
+	connect  func(i int) (net.Conn, error)
+}
+
+// measureDevices connects idle MQTT devices to fresh servers.
+func (b *bench) measureDevices(ctx context.Context) error {
+	limit, err := raiseFileLimit()
+	if err != nil {
+		return err
+	}
+	for _, n := range b.devices {
+		if n+spareFiles > limit {
+			fmt.Fprintf(os.Stderr, "%d devices need more open files than the limit of %d: left out\n", n, limit)
+			continue
+		}
+		for _, open := range []func(context.Context) (*crowd, error){b.emulatorCrowd, b.mosquittoCrowd, b.bareCrowd} {
+			c, err := open(ctx)
+			if err != nil {
+				return err
+			}
+			if c == nil {
+				continue
+			}
+			err = b.measureCrowd(c, n)
+			c.stop()
+			if err != nil {
+				return fmt.Errorf("%d devices on %s: %w", n, c.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// measureCrowd reports the memory of the server alone, with n registered devices and with n connected ones, the CPU time that a
+// connect took, and what the server does when all are silent.
+func (b *bench) measureCrowd(c *crowd, n int) error {
+	idle, err := b.settled(c.process)
+	if err != nil {
+		return err
+	}
+	b.report.idle(c.name, idle)
+	if err := c.register(n); err != nil {
+		return err
+	}
+	registered, err := b.settled(c.process)
+	if err != nil {
+		return err
+	}
+	before, err := c.cpu()
+	if err != nil {
+		return err
+	}
+	devices := make([]net.Conn, n)
+	defer func() {
+		for _, d := range devices {
+			if d != nil {
+				_ = d.Close()
+			}
+		}
+	}()
+	if err := inParallel(n, dialWidth, func(i int) (err error) {
+		devices[i], err = c.connect(i)
+		return err
+	}); err != nil {
+		return err
+	}
+	after, err := c.cpu()
+	if err != nil {
+		return err
+	}
+	connected, err := b.settled(c.process)
+	if err != nil {
+		return err
+	}
+	quiet, err := b.cpuWhileQuiet(c.process)
+	if err != nil {
+		return err
+	}
+	b.report.crowd(crowdFigures{
+		Server: c.name, Devices: n, Idle: idle, Registered: registered, Connected: connected,
+		ConnectMillis: (after - before).Seconds() * 1000 / float64(n), QuietMillis: quiet,
+	})
+	return nil
+}
+
+// settled waits for a moment without anything to do and returns the memory then. Nobody asks the server to collect garbage.
+func (b *bench) settled(p *process) (memory, error) {
+	time.Sleep(b.quiet)
+	return p.memory()
+}
+
+// cpuWhileQuiet returns the CPU time per second with all devices silent, in milliseconds.
+func (b *bench) cpuWhileQuiet(p *process) (float64, error) {
+	before, err := p.cpu()
+	if err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	time.Sleep(b.quiet)
+	after, err := p.cpu()
+	return (after - before).Seconds() * 1000 / time.Since(begin).Seconds(), err
+}
+
+func (b *bench) emulatorCrowd(ctx context.Context) (*crowd, error) {
+	e, err := launch(ctx, b.program, b.address, filepath.Join(b.dir, "kept"))
+	if err != nil {
+		return nil, err
+	}
+	return &crowd{
+		name: emulatorName, process: e.process,
+		register: func(n int) error { return e.register(ctx, n) },
+		connect:  func(i int) (net.Conn, error) { return e.connectIdle(i) },
+	}, nil
+}
+
+// connectIdle connects a device that only receives: CONNECT, and SUBSCRIBE to its cloud-to-device messages as SDKs do.
+func (e *emulator) connectIdle(i int) (net.Conn, error) {
+	l, err := e.login(i)
+	if err != nil {
+		return nil, err
+	}
+	c, err := dialTLS(e.address("mqtt"), e.tls, devicesLimit)
+	if err != nil {
+		return nil, err
+	}
+	if err := mqttConnect(c, l); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	if err := mqttSubscribe(c, "devices/"+deviceID(i)+"/messages/devicebound/#"); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// connectIdle does the same with a peer.
+func (p *peerProcess) connectIdle(b *bench, i int, subscribe bool) (net.Conn, error) {
+	c, err := dialTLS(p.address, b.peerTLS, devicesLimit)
+	if err != nil {
+		return nil, err
+	}
+	err = mqttConnect(c, mqttLogin{clientID: deviceID(i)})
+	if err == nil && subscribe {
+		err = mqttSubscribe(c, "devices/"+deviceID(i)+"/messages/devicebound/#")
+	}
+	if err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (b *bench) mosquittoCrowd(context.Context) (*crowd, error) {
+	if !b.peers {
+		return nil, nil
+	}
+	p, err := b.startMosquitto()
+	if err == errNoMosquitto {
+		fmt.Fprintln(os.Stderr, err)
+		return nil, nil
+	}
+	return b.peerCrowd("mosquitto", p, true), err
+}
+
+func (b *bench) bareCrowd(context.Context) (*crowd, error) {
+	if !b.peers {
+		return nil, nil
+	}
+	p, err := b.startPeer("mqtt")
+	return b.peerCrowd("bare Go", p, false), err
+}
+
+func (b *bench) peerCrowd(name string, p *peerProcess, subscribe bool) *crowd {
+	if p == nil {
+		return nil
+	}
+	return &crowd{
+		name: name, process: p.process,
+		register: func(int) error { return nil },
+		connect:  func(i int) (net.Conn, error) { return p.connectIdle(b, i, subscribe) },
+	}
+}

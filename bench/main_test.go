@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTheMessageHas256Bytes(t *testing.T) {
+	if len(body) != bodySize || !json.Valid(body) {
+		t.Errorf("%d bytes: %s", len(body), body)
+	}
+}
+
+// Every way to send gets each message acknowledged, stored, and to a reader.
+func TestEverySenderIsHeard(t *testing.T) {
+	e := embed(t)
+	for name, dial := range map[string]func(int, time.Duration) (sender, error){
+		"MQTT": e.dialMQTT, "WebSocket": e.dialWebSocket, "AMQP": e.dialAMQP, "links": e.dialManyLinks(3), "HTTPS": e.dialHTTPS,
+	} {
+		loads, conns := []load{flood, each, one}, 2
+		switch name {
+		case "HTTPS":
+			loads = []load{one}
+		case "links":
+			loads, conns = []load{flood.times(3), each.times(3)}, 1 // of the same devices
+		}
+		for _, l := range loads {
+			c := benchCase{group: name, load: l, conns: conns}
+			micros, err := c.run(target{name: name, process: e.process, dial: dial, read: e.readEvents}, 500)
+			if err != nil || micros <= 0 {
+				t.Errorf("%s, %s: %v us, %v", name, l.name, micros, err)
+			}
+		}
+	}
+}
+
+// recorder is a sender that acknowledges everything at once and remembers what it was told.
+type recorder struct {
+	sends    []int
+	inFlight int
+	most     int
+}
+
+func (r *recorder) send(n int) error {
+	r.sends = append(r.sends, n)
+	r.inFlight += n
+	r.most = max(r.most, r.inFlight)
+	return nil
+}
+
+func (r *recorder) acks() (int, error) {
+	if r.inFlight == 0 {
+		return 0, errors.New("waits for what was never sent")
+	}
+	n := min(r.inFlight, 3)
+	r.inFlight -= n
+	return n, nil
+}
+
+func (r *recorder) close() {}
+
+func TestLoadsKeepTheirWindow(t *testing.T) {
+	for _, test := range []struct {
+		load       load
+		sent, most int
+	}{{flood, 112, 16}, {each, 100, 16}, {one, 100, 1}, {flood.times(2), 112, 32}} {
+		var r recorder
+		n, err := test.load.drive(&r, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := 0
+		for _, s := range r.sends {
+			sum += s
+		}
+		if n != test.sent || sum != test.sent || r.most != test.most || r.inFlight != 0 {
+			t.Errorf("%+v: %d of %d acknowledged, %d at most in flight", test.load, n, sum, r.most)
+		}
+	}
+}
+
+func TestTheBarePeersAnswer(t *testing.T) {
+	for name, head := range map[string]func(net.Conn){"each": answerEach, "gathered": answerGathered} {
+		server, client := net.Pipe()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			head(server)
+			_ = server.Close()
+		}()
+		if err := mqttConnect(client, mqttLogin{clientID: "d"}); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		n, err := one.drive(newMQTTSender(client, "topic", unframed), 3)
+		if n != 3 || err != nil {
+			t.Errorf("%s: %d, %v", name, n, err)
+		}
+		_ = client.Close()
+		<-ended
+	}
+}
+
+func TestRefusalsAreErrors(t *testing.T) {
+	s := amqpSender{}
+	rejected := newList(descDisposition).bool(true).uint(0).null().bool(true).add(newList(0x25).encode()...).encode()
+	p, err := parsePerformative(rejected)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.count(p); err == nil {
+		t.Errorf("%d messages settled by a rejection", n)
+	}
+	server, client := net.Pipe()
+	defer func() { _, _ = server.Close(), client.Close() }()
+	go func() {
+		_, _ = server.Read(make([]byte, 1024))
+		_, _ = server.Write([]byte("HTTP/1.1 401 Unauthorized\r\n\r\n"))
+	}()
+	h := newHTTPSender(client, "h", "/", "")
+	go func() { _ = h.send(1) }()
+	if _, err := h.acks(); err == nil || !strings.Contains(err.Error(), "401") {
+		t.Errorf("401 is taken for %v", err)
+	}
+}
+
+func TestTheProcessIsSeen(t *testing.T) {
+	p := &process{pid: os.Getpid()}
+	before, err := p.cpu()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Millisecond); time.Now().Before(end); { // uses the processor, on purpose
+	}
+	after, err := p.cpu()
+	if err != nil || after <= before {
+		t.Errorf("CPU time went from %v to %v (%v)", before, after, err)
+	}
+	m, err := p.memory()
+	if err != nil || m.Resident < 1<<20 || m.Anonymous > m.Resident {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+func TestMediansAndRatios(t *testing.T) {
+	var r report
+	for _, v := range []float64{4, 1, 3} {
+		r.cost("g", "l", emulatorName, v)
+		r.cost("g", "l", "peer", 2)
+	}
+	r.finish()
+	c := r.Telemetry[0]
+	if c.Servers[0].Median != 3 || c.Servers[0].Min != 1 || c.Servers[0].Max != 4 || c.Ratios["peer"] != 1.5 {
+		t.Errorf("%+v", c)
+	}
+	var text, out bytes.Buffer
+	if err := errors.Join(r.writeText(&text), r.writeJSON(&out)); err != nil || !json.Valid(out.Bytes()) {
+		t.Errorf("%v: %s", err, out.Bytes())
+	}
+	if !slices.ContainsFunc(strings.Split(text.String(), "\n"), func(l string) bool { return strings.HasSuffix(strings.TrimSpace(l), "1.50") }) {
+		t.Errorf("no ratio in\n%s", text.String())
+	}
+}
