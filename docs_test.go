@@ -1,0 +1,45 @@
+package iolite_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/iolite-emulator/iolite/hub"
+)
+
+var update = flag.Bool("update", false, "write docs/errors.md anew")
+
+// TestErrorPageIsTheErrorTable keeps docs/errors.md what the code says.
+func TestErrorPageIsTheErrorTable(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`# Errors
+
+Every error of the hub is one row of this table, whichever door it leaves by. HTTPS answers with the status, the header ` + "`iothub-errorcode`" + ` and a JSON body; AMQP with the condition, the text and a tracking id;
+MQTT 3.1.1 has no error reply: "refuse" is CONNACK return code 5, "close" ends the connection, "none" cannot happen there. The log has the cause under the same tracking id.
+
+| code | name | HTTP | AMQP condition | MQTT | text |
+|---|---|---|---|---|---|
+`)
+	for _, e := range hub.Errors() {
+		fmt.Fprintf(&b, "| %d | %s | %d | `%s` | %s | %s |\n", e.Code, e.Name, e.Status, e.Condition, e.MQTT, strings.ReplaceAll(e.Text, "%s", "…"))
+	}
+	b.WriteString("\n501000 is Iolite's own: the real hub has the feature, Iolite does not yet.\n")
+	const page = "docs/errors.md"
+	if *update {
+		if err := os.WriteFile(page, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(have), b.String()); diff != "" {
+		t.Errorf("%s is not the table; run go test -run ErrorPage -update . (-page +table)\n%s", page, diff)
+	}
+}
