@@ -30,7 +30,7 @@ def moved_hub(binary, certs_dir, tmp_path_factory):
 def _running(binary, address, certs_dir, tmp_path_factory):
     running = hubs.Hub(binary, address, certs_dir, tmp_path_factory.mktemp("hub") / "log").start()
     _hubs.append(running)
-    _trust(certs_dir, running.ca_pem)
+    _trust(running.ca_path)
     yield running
     running.stop()
 
@@ -45,18 +45,16 @@ def certs_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("certs")
 
 
-def _trust(directory, ca_pem):
+def _trust(ca_path):
     """Trusts the CA the way a user would: by the variables that Python's TLS and requests read.
 
     azure-iot-hub sends over uAMQP, which reads neither: it asks certifi for a file and
-    offers no parameter for another, so certifi is told to name ours.
+    offers no parameter for another, so certifi is told to name ours. (azure-eventhub asks
+    certifi too, but has the parameter connection_verify, and the tests use it.)
     """
-    path = str(directory / "trust.pem")
-    with open(path, "w") as bundle:
-        bundle.write(ca_pem)
-    os.environ["SSL_CERT_FILE"] = path
-    os.environ["REQUESTS_CA_BUNDLE"] = path
-    certifi.where = lambda: path
+    os.environ["SSL_CERT_FILE"] = ca_path
+    os.environ["REQUESTS_CA_BUNDLE"] = ca_path
+    certifi.where = lambda: ca_path
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +68,7 @@ def registry(hub):
 @pytest.fixture(scope="session")
 def reader(hub):
     """Reads every partition from the first event on."""
-    with Reader(hub.event_hub) as everything:
+    with Reader(hub.event_hub, connection_verify=hub.ca_path) as everything:
         yield everything
 
 

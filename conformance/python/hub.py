@@ -71,6 +71,10 @@ class Hub:
         return self._request("GET", "/iolite/v1/ca.pem").decode()
 
     @property
+    def ca_path(self):
+        return self.info["ca"]
+
+    @property
     def info(self):
         if self._info is None:
             self._info = json.loads(self._request("GET", "/iolite/v1/info"))

@@ -67,11 +67,15 @@ def test_the_service_can_send_through_either_amqp_door(hub, device, transport):
 def test_an_async_client_receives_too(registry, device, options):
     async def receive():
         client = AsyncDeviceClient.create_from_connection_string(device.connection_string, **options)
-        arrived = asyncio.Queue()
+        arrived = asyncio.get_running_loop().create_future()
+
+        async def on_message(message):  # runs on a loop of the SDK's own
+            arrived.get_loop().call_soon_threadsafe(arrived.set_result, message)
+
         await client.connect()
-        client.on_message_received = arrived.put_nowait
+        client.on_message_received = on_message
         await asyncio.to_thread(registry.send_c2d_message, device.id, "to the coroutine", {})
-        message = await asyncio.wait_for(arrived.get(), 10)
+        message = await asyncio.wait_for(arrived, 10)
         await client.shutdown()
         return message
 
