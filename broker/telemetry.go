@@ -79,13 +79,16 @@ func (c *connection) refuseTelemetry(err error) error {
 	if created {
 		attrs = append(attrs, "cause", err.Error())
 	}
-	switch {
-	case e.Code == hub.CodeMessageTooLarge:
+	switch e.Code {
+	case hub.CodeMessageTooLarge:
 		return c.violate(ruleTooLarge, attrs...)
-	case e.Status >= 500:
+	case hub.CodeArgumentInvalid:
+		return c.violate(ruleTelemetry, attrs...)
+	case hub.CodeServerError, hub.CodeNotImplemented:
 		return c.violate(ruleUnavailable, attrs...)
 	}
-	return c.violate(ruleTelemetry, attrs...)
+	c.endedByHub(e) // the session ended this moment, and endedByHub is about to be called anyway
+	return errEnded
 }
 
 // telemetryBag returns the property bag of one of the identity's own telemetry topics: base/messages/events, with or without
