@@ -218,6 +218,43 @@ func TestNothingProven(t *testing.T) {
 	r.wantRefusal(err, amqp.ErrCondUnauthorizedAccess)
 }
 
+// uAMQP, below Python's azure-iot-hub, asks for receiver settle mode second where it sends, and then waits for us to settle.
+func TestSendersSettleModeSecond(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	c := rawOpen(t, r.dial(), 65536)
+	c.put(r, r.device("d1"))
+	c.send(0, performAttach, nil, "s", uint32(2), false, uint8(0), uint8(1), source(""), target("/devices/d1/messages/events"), nil, nil, uint32(0))
+	if f := c.expect(performAttach); f.field(4) != uint8(0) && f.field(4) != nil {
+		t.Errorf("rcv-settle-mode %v", f.field(4))
+	}
+	c.transfer(0, 2, 1, 0, encoded(t, text("x")))
+	if d := c.disposition(1); d.field(3) != true {
+		t.Errorf("not settled: %v", d.fields)
+	}
+}
+
+// The model may be named on any link of a device, and counts from then on; the first to say who the client is counts for that.
+func TestModelAndUserAgent(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	s := r.asDevice(r.device("d1"))
+	attach := func(address string, properties map[string]any) *amqp.Sender {
+		l, err := s.NewSender(r.ctx(), address, &amqp.SenderOptions{Properties: properties})
+		r.must(err)
+		return l
+	}
+	first := attach("/devices/d1/messages/events", map[string]any{"com.microsoft:client-version": "sdk/1.0", "com.microsoft:api-version": "2021-04-12"})
+	r.must(r.telemetry(first, "without"))
+	attach("/devices/d1/messages/events/", map[string]any{"com.microsoft:model-id": "dtmi:a;1", "com.microsoft:client-version": "other"})
+	r.must(r.telemetry(first, "with"))
+	events := r.events()
+	if events[0].ModelID != "" || events[1].ModelID != "dtmi:a;1" {
+		t.Errorf("models %q, %q", events[0].ModelID, events[1].ModelID)
+	}
+	if list := r.hub.Connections(); len(list) != 1 || list[0].UserAgent != "sdk/1.0" {
+		t.Errorf("%+v", list)
+	}
+}
+
 // What is not there yet is refused loudly.
 func TestNotImplementedYet(t *testing.T) {
 	r := newRig(t, rigOptions{})

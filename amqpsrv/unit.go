@@ -32,6 +32,7 @@ func (p *peer) join(l *amqp10.Link, key store.Key) (*unit, *amqp10.Error) {
 			return nil, render(p.log, err)
 		}
 	}
+	u.session.SetModel(p.ctx, l.Properties().Text("com.microsoft:model-id")) // C# and Java name it on some links alone
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if u.ended != nil { // in the meantime
@@ -71,7 +72,6 @@ func (p *peer) openAs(l *amqp10.Link, principal auth.Principal, key store.Key) (
 	session, err := p.srv.hub.OpenDevice(p.ctx, principal, key, hub.DeviceOptions{
 		Conn:      p.door,
 		UserAgent: p.userAgent(l),
-		ModelID:   l.Properties().Text("com.microsoft:model-id"),
 		Ended:     func(e *hub.Error) { p.end(u, hubError(e)) },
 	})
 	if err != nil {
