@@ -100,6 +100,6 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		if clock.Wall().After(deadline) {
 			t.Fatalf("never happened: %s", what)
 		}
-		time.Sleep(time.Millisecond)
+		_ = clock.New().Sleep(ctx, time.Millisecond)
 	}
 }

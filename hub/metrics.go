@@ -87,7 +87,7 @@ func (m *metrics) closed(c *door.Conn, key store.Key) { m.count(c, key, -1) }
 
 func (m *metrics) count(c *door.Conn, key store.Key, by int) {
 	d := door.Door(0)
-	if c != nil {
+	if c != nil && int(c.Door()) < len(m.sessions) {
 		d = c.Door()
 	}
 	m.sessions[d].Add(float64(by))

@@ -3,6 +3,7 @@ package hub
 import (
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -420,6 +421,34 @@ func TestOpeningAndDeletingAtTheSameTimeLeavesNoSession(t *testing.T) {
 	if n, _ := h.devicebound.store.Len(ctx, key); n != 0 {
 		t.Errorf("%d messages are left", n)
 	}
+}
+
+func TestConnectedDeviceTakesUnderOneKilobyteBesideItsRegistration(t *testing.T) {
+	h, _ := newTestHub(t)
+	const n = 5000
+	keys := make([]store.Key, n)
+	for i := range keys {
+		keys[i] = addDevice(t, h, store.Key{DeviceID: fmt.Sprint("device-", i)}).Key
+	}
+	sessions := make([]*DeviceSession, n)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i, key := range keys {
+		s, err := h.OpenDevice(ctx, withToken(key, start.Add(time.Hour)), key, DeviceOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sessions[i] = s
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	per := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / n
+	t.Logf("a session takes %d bytes", per)
+	if per > 1024 {
+		t.Error("that is too much")
+	}
+	runtime.KeepAlive(sessions)
 }
 
 func BenchmarkOpenTransient(b *testing.B) {

@@ -5,7 +5,7 @@ import "context"
 // MemoryOptions configure the in-memory engine; zero values mean the defaults in brackets.
 type MemoryOptions struct {
 	Partitions int   // of the event log, 1..256 [4]
-	EventBytes int64 // memory for events, all partitions together; the oldest go first [256 MiB]
+	EventBytes int64 // memory for events, an equal share for each partition; in each the oldest go first [256 MiB]
 }
 
 // Defaults of MemoryOptions. Four partitions are what a new IoT hub has.
