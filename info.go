@@ -18,8 +18,7 @@ const eventPolicy = "service"
 
 // ConnectionString returns the service connection string of the policy iothubowner.
 func (e *Emulator) ConnectionString() string {
-	p, _ := e.policy("iothubowner")
-	return policyConnectionString(e.options.Hostname, p)
+	return policyConnectionString(e.options.Hostname, e.policy("iothubowner"))
 }
 
 // DeviceConnectionString returns the connection string of a SAS device or module with its primary key.
@@ -45,7 +44,7 @@ func (e *Emulator) EmulatorConnectionString() string {
 }
 
 func (e *Emulator) eventHubs(host, flag string) string {
-	p, _ := e.policy(eventPolicy)
+	p := e.policy(eventPolicy)
 	return "Endpoint=sb://" + host + "/;" + flag + "SharedAccessKeyName=" + p.Name + ";SharedAccessKey=" + p.PrimaryKey + ";EntityPath=" + e.hub.Name()
 }
 
@@ -58,13 +57,14 @@ func (e *Emulator) hostPort(d door.Door, usual Port) string {
 	return net.JoinHostPort(e.options.Hostname, strconv.Itoa(p))
 }
 
-func (e *Emulator) policy(name string) (auth.Policy, bool) {
+// policy returns one of the documented policies, which always exist.
+func (e *Emulator) policy(name string) auth.Policy {
 	for _, p := range e.hub.Policies() {
 		if p.Name == name {
-			return p, true
+			return p
 		}
 	}
-	return auth.Policy{}, false
+	return auth.Policy{}
 }
 
 // Port returns the port that a door is bound to, 0 when it is shut.

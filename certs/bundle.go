@@ -70,7 +70,7 @@ func encodeRoots(roots []*x509.Certificate) []byte {
 func (a *Authority) writeBundles(m machine) (from string, err error) {
 	roots, from := a.systemRoots(m)
 	roots = append([]*x509.Certificate{a.issuer.root}, roots...)
-	if err := writeFile(bundlePath(a.dir), encodeRoots(roots), 0o644); err != nil {
+	if err := writeFile(bundlePath(a.dir), encodeRoots(roots)); err != nil {
 		return "", err
 	}
 	// Its salt makes a trust store differ every time, so there is no telling whether the kept one is up to date.
@@ -78,7 +78,7 @@ func (a *Authority) writeBundles(m machine) (from string, err error) {
 	if err != nil {
 		return "", err
 	}
-	return from, writeFile(javaBundlePath(a.dir), store, 0o644)
+	return from, writeFile(javaBundlePath(a.dir), store)
 }
 
 // TrustStore writes ca.p12, a PKCS#12 trust store for Java that holds only this CA, beside the CA and returns its path.
@@ -92,5 +92,5 @@ func (a *Authority) TrustStore() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(a.dir, "ca.p12")
-	return path, writeFile(path, store, 0o644)
+	return path, writeFile(path, store)
 }

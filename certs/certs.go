@@ -126,7 +126,7 @@ func openIssuer(dir string, limits confinement, log *slog.Logger) (issuer, error
 	if err := is.checkTime(dir, clock.Wall()); err != nil {
 		return issuer{}, err
 	}
-	return is, writeFile(rootPath(dir), is.rootPEM(), 0o644)
+	return is, writeFile(rootPath(dir), is.rootPEM())
 }
 
 func newAuthority(dir string, is issuer, hosts []host, opts Options) (*Authority, error) {

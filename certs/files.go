@@ -165,12 +165,13 @@ func pemBlock(data []byte, kind string) (der, rest []byte, err error) {
 	return block.Bytes, rest, nil
 }
 
-// writeFile puts data at path by one rename, unless it is there already, so that a read-only directory will do.
-func writeFile(path string, data []byte, mode fs.FileMode) error {
+// writeFile puts data that everybody may read at path by one rename, unless it is there already, so that a read-only directory
+// will do.
+func writeFile(path string, data []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
 		return nil
 	}
-	if err := replaceFile(path, data, mode); err != nil {
+	if err := replaceFile(path, data, 0o644); err != nil {
 		return fmt.Errorf("certs: %w", err)
 	}
 	return nil

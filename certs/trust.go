@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -119,9 +120,11 @@ const debianJava = "/etc/ssl/certs/java/cacerts"
 // leftInJava returns an error with the remedy if file, a Java key store, still holds cert: update-ca-certificates adds
 // new certificates to it, but does not tell it of those whose file is gone.
 func leftInJava(cert *x509.Certificate, file string) error {
-	data, err := os.ReadFile(file)
-	if err != nil || !bytes.Contains(data, cert.Raw) { // the format leaves certificates as they are
+	// A machine without the file has nothing left in it; the format leaves certificates as they are.
+	if data, err := os.ReadFile(file); errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Contains(data, cert.Raw) {
 		return nil
+	} else if err != nil {
+		return fmt.Errorf("see whether programs in Java still trust the CA: %w", err)
 	}
 	alias := strings.ToLower("debian:" + strings.ReplaceAll(cert.Subject.CommonName+" "+cert.SerialNumber.String(), " ", "_") + ".pem")
 	return fmt.Errorf("programs in Java still trust the CA; to end that: sudo keytool -delete -keystore %s -storepass changeit -alias %s", file, alias)

@@ -47,6 +47,9 @@ func NewManual(start time.Time) *Clock {
 // Wall returns the real time, unmoved by any Advance: for socket deadlines and measurements only.
 func Wall() time.Time { return time.Now() }
 
+// WallAfterFunc calls f on a goroutine of its own when d of real time has passed: for keep-alives only.
+func WallAfterFunc(d time.Duration, f func()) *time.Timer { return time.AfterFunc(d, f) }
+
 // Now returns the service time in UTC, without a monotonic reading.
 func (c *Clock) Now() time.Time {
 	if c.manual {

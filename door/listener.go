@@ -22,6 +22,8 @@ type Listener struct {
 	tcp  net.Listener
 	tls  *tls.Config
 	log  *slog.Logger
+	ctx  context.Context // of handshakes; ends with Close
+	stop context.CancelFunc
 
 	mu     sync.Mutex
 	conns  map[*Conn]struct{}
@@ -36,7 +38,9 @@ func Listen(ctx context.Context, d Door, address string, config *tls.Config, log
 	if err != nil {
 		return nil, fmt.Errorf("open the %s door: %w", d, err)
 	}
-	return &Listener{door: d, tcp: tcp, tls: config, log: log, conns: map[*Conn]struct{}{}}, nil
+	l := &Listener{door: d, tcp: tcp, tls: config, log: log, conns: map[*Conn]struct{}{}}
+	l.ctx, l.stop = context.WithCancel(context.WithoutCancel(ctx))
+	return l, nil
 }
 
 // Addr returns the address as bound.
@@ -56,6 +60,7 @@ func (l *Listener) Close() {
 	l.mu.Lock()
 	l.closed = true
 	_ = l.tcp.Close()
+	l.stop()
 	for c := range l.conns {
 		c.Cut()
 	}
@@ -73,7 +78,7 @@ func (l *Listener) accept(head func(*Conn)) {
 		if err != nil { // out of file descriptors, or the peer was gone before we looked: go on, but not in a hot loop
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			l.log.Warn("accept failed", "door", l.door.String(), "error", err, "pause", pause)
-			_ = clock.New().Sleep(context.Background(), pause)
+			_ = clock.New().Sleep(l.ctx, pause)
 			continue
 		}
 		pause = 0
@@ -90,7 +95,7 @@ func (l *Listener) welcome(nc net.Conn, head func(*Conn)) {
 	}
 	defer l.forget(c)
 	if l.tls != nil {
-		if err := c.handshake(l.tls); err != nil {
+		if err := c.handshake(l.ctx, l.tls); err != nil {
 			l.log.Debug("TLS handshake failed", "door", l.door.String(), "remote", nc.RemoteAddr().String(), "error", err)
 			return
 		}
@@ -99,12 +104,12 @@ func (l *Listener) welcome(nc net.Conn, head func(*Conn)) {
 }
 
 // handshake puts TLS on a connection that nobody has used yet.
-func (c *Conn) handshake(config *tls.Config) error {
+func (c *Conn) handshake(ctx context.Context, config *tls.Config) error {
 	t := tls.Server(c.raw, config)
 	if err := c.raw.SetDeadline(clock.Wall().Add(handshakeTimeout)); err != nil {
 		return err
 	}
-	if err := t.Handshake(); err != nil {
+	if err := t.HandshakeContext(ctx); err != nil {
 		return err
 	}
 	state := t.ConnectionState()

@@ -36,8 +36,8 @@ func (c *monitorCmd) Run(a *app) error {
 		defer mu.Unlock()
 		return e.print(a, c.JSON)
 	})
-	if a.ctx.Err() != nil {
-		return nil
+	if a.ctx.Err() != nil { // interrupted: that is how following ends
+		err = nil
 	}
 	return err
 }
