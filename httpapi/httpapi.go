@@ -55,6 +55,10 @@ func New(cfg Config) *Server {
 		Protocols: &http1,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			wireOf(r).startRequest(r)
+			if device, ok := eventsPath(r); ok {
+				s.asDevice(w, r, device, s.postEvents)
+				return
+			}
 			routes.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: headerTimeout,

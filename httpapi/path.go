@@ -67,11 +67,12 @@ func literal(segment string) string {
 }
 
 // param returns a path parameter, unescaped.
-func param(r *http.Request, name string) string {
-	raw := chi.URLParam(r, name)
-	s, err := url.PathUnescape(raw)
+func param(r *http.Request, name string) string { return unescape(chi.URLParam(r, name)) }
+
+func unescape(segment string) string {
+	s, err := url.PathUnescape(segment)
 	if err != nil {
-		return raw // net/http refuses such a path before it comes here
+		return segment // net/http refuses such a path before it comes here
 	}
 	return s
 }
@@ -84,8 +85,10 @@ func queryValue(rawQuery, name string) (value string, ok bool) {
 		if len(key) != len(name) || !strings.EqualFold(key, name) {
 			continue
 		}
-		if s, err := url.QueryUnescape(v); err == nil {
-			v = s
+		if strings.ContainsAny(v, "%+") {
+			if s, err := url.QueryUnescape(v); err == nil {
+				v = s
+			}
 		}
 		return v, true
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/iolite-emulator/iolite/door"
 	"github.com/iolite-emulator/iolite/hub"
 	"github.com/iolite-emulator/iolite/store"
 )
@@ -25,28 +26,30 @@ type (
 
 // device proves who asks, opens a session for the device in the path that lasts for this request, and answers errors.
 func (s *Server) device(handle deviceHandler) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		d, err := s.openDevice(r)
-		if err == nil {
-			defer d.Close()
-			err = handle(w, r, d)
-		}
-		if err != nil {
-			s.fail(w, r, err)
-		}
+	return func(w http.ResponseWriter, r *http.Request) { s.asDevice(w, r, param(r, "device"), handle) }
+}
+
+func (s *Server) asDevice(w http.ResponseWriter, r *http.Request, id string, handle deviceHandler) {
+	d, err := s.openDevice(r, store.Key{DeviceID: id})
+	if err == nil {
+		defer d.Close()
+		err = handle(w, r, d)
+	}
+	if err != nil {
+		s.fail(w, r, err)
 	}
 }
 
-func (s *Server) openDevice(r *http.Request) (*hub.DeviceSession, error) {
+func (s *Server) openDevice(r *http.Request, key store.Key) (*hub.DeviceSession, error) {
 	if err := checkAPIVersion(r); err != nil {
 		return nil, err
 	}
-	key := store.Key{DeviceID: param(r, "device")}
-	p, err := s.hub.Authenticate(r.Context(), credential(r), key)
+	c := wireOf(r).Conn
+	p, err := s.hub.Authenticate(r.Context(), credential(r, c), key)
 	if err != nil {
 		return nil, err
 	}
-	return s.hub.OpenDevice(r.Context(), p, key, hub.DeviceOptions{Conn: wireOf(r).Conn, UserAgent: r.UserAgent(), Transient: true})
+	return s.hub.OpenDevice(r.Context(), p, key, hub.DeviceOptions{Conn: c, UserAgent: r.UserAgent(), Transient: true})
 }
 
 // service is what device is, for back ends.
@@ -67,20 +70,21 @@ func (s *Server) openService(r *http.Request) (*hub.ServiceSession, error) {
 	if err := checkAPIVersion(r); err != nil {
 		return nil, err
 	}
-	p, err := s.hub.Authenticate(r.Context(), credential(r), store.Key{})
+	c := wireOf(r).Conn
+	p, err := s.hub.Authenticate(r.Context(), credential(r, c), store.Key{})
 	if err != nil {
 		return nil, err
 	}
-	return s.hub.OpenService(r.Context(), p, wireOf(r).Conn)
+	return s.hub.OpenService(r.Context(), p, c)
 }
 
 // credential returns what the request shows: its Authorization header, and the client certificates of its connection.
-func credential(r *http.Request) hub.Credential {
-	c := hub.Credential{Token: r.Header.Get("Authorization")}
-	if t := wireOf(r).TLS(); t != nil {
-		c.Certificates = t.PeerCertificates
+func credential(r *http.Request, c *door.Conn) hub.Credential {
+	shown := hub.Credential{Token: r.Header.Get("Authorization")}
+	if t := c.TLS(); t != nil {
+		shown.Certificates = t.PeerCertificates
 	}
-	return c
+	return shown
 }
 
 // checkAPIVersion wants an api-version of the form that IoT Hub's have: 2021-04-12, or 2020-05-31-preview.
@@ -114,6 +118,9 @@ func readBody(r *http.Request, limit int64) (*bytes.Buffer, error) {
 		return nil, tooLarge(limit)
 	}
 	b := bodyPool.Get().(*bytes.Buffer)
+	if r.ContentLength >= 0 {
+		return readKnown(b, r.Body, int(r.ContentLength))
+	}
 	n, err := b.ReadFrom(io.LimitReader(r.Body, limit+1))
 	switch {
 	case err != nil:
@@ -123,6 +130,18 @@ func readBody(r *http.Request, limit int64) (*bytes.Buffer, error) {
 		releaseBody(b)
 		return nil, tooLarge(limit)
 	}
+	return b, nil
+}
+
+// readKnown reads a body of n bytes.
+func readKnown(b *bytes.Buffer, from io.Reader, n int) (*bytes.Buffer, error) {
+	b.Grow(n)
+	text := b.AvailableBuffer()[:n]
+	if _, err := io.ReadFull(from, text); err != nil {
+		releaseBody(b)
+		return nil, badBody(err)
+	}
+	b.Write(text) // where it stands already
 	return b, nil
 }
 

@@ -54,6 +54,12 @@ type rig struct {
 
 func newRig(t testing.TB, change ...func(*Config)) *rig {
 	t.Helper()
+	return newTunedRig(t, func(*Server) {}, change...)
+}
+
+// newTunedRig is newRig with a server that is changed before it serves.
+func newTunedRig(t testing.TB, tune func(*Server), change ...func(*Config)) *rig {
+	t.Helper()
 	r := &rig{t: t, clock: clock.NewManual(start), log: &lockedBuffer{}}
 	logger := slog.New(slog.NewTextHandler(r.log, nil))
 	var err error
@@ -66,6 +72,7 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 		f(&cfg)
 	}
 	r.server = New(cfg)
+	tune(r.server)
 	r.door, err = door.Listen(context.Background(), door.HTTPS, "127.0.0.1:0", ca.TLSConfig(), logger)
 	must(t, err)
 	r.door.Serve(r.server.Serve)

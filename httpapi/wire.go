@@ -63,24 +63,56 @@ type wire struct {
 	chunks  chunks
 	pending *[]byte // from headPool; nil when nothing is kept
 	headLen int     // how much of pending is the current request's header block; the rest belongs to the next request
+
+	reads, writes deadline
+	closed        bool
+	woken         sync.Cond // for park: the read deadline was set, or the connection closed
 }
 
 var headPool = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
 
-func newWire(c *door.Conn) *wire { return &wire{Conn: c, done: make(chan struct{})} }
+func newWire(c *door.Conn) *wire {
+	w := &wire{Conn: c, done: make(chan struct{})}
+	w.woken.L = &w.mu
+	return w
+}
 
 // Read implements net.Conn.
 func (w *wire) Read(p []byte) (int, error) {
-	n, err := w.Conn.Read(p)
-	if n > 0 {
-		w.observe(p[:n])
+	if err := w.beginRead(len(p)); err != nil {
+		return 0, err
 	}
+	n, err := w.Conn.Read(p)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reads.busy = false
+	w.observe(p[:n])
+	return n, err
+}
+
+// Write implements net.Conn.
+func (w *wire) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	err := w.writes.begin(w.slack(), w.Conn.SetWriteDeadline)
+	w.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	n, err := w.Conn.Write(p)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.writes.busy = false
 	return n, err
 }
 
 // Close implements net.Conn.
 func (w *wire) Close() error {
-	if w.isHijacked() { // an upgrade that failed half-way; otherwise net/http tells when it is through
+	w.mu.Lock()
+	hijacked := w.state == passing
+	w.closed = true
+	w.woken.Broadcast()
+	w.mu.Unlock()
+	if hijacked { // an upgrade that failed half-way; otherwise net/http tells when it is through
 		w.finish()
 	}
 	return w.Conn.Close()
@@ -109,12 +141,6 @@ func (w *wire) hijack() {
 	w.drop()
 }
 
-func (w *wire) isHijacked() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.state == passing
-}
-
 // carryOn hands the hijacked connection to next, which Serve calls.
 func (w *wire) carryOn(next func()) {
 	w.mu.Lock()
@@ -130,9 +156,8 @@ func (w *wire) carriedOn() func() {
 	return w.next
 }
 
+// observe is told what was read. The caller holds mu.
 func (w *wire) observe(p []byte) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	if p = w.skipBody(p); w.state == collecting && len(p) > 0 {
 		w.keep(p)
 	}
