@@ -56,11 +56,13 @@ func (c *Conn) newLink(channel uint16, p *attachFrame) (*Link, *Error) {
 	case p.handle > ownHandleMax:
 		return nil, framingError("handle %d is above handle-max %d", p.handle, ownHandleMax) // AMQP 2.7.2
 	case s.links[p.handle] != nil:
-		return nil, s.fail(CondHandleInUse, "attach on a handle in use")
+		s.fail(CondHandleInUse, "attach on a handle in use")
+		return nil, nil
 	}
 	out, ok := freeNumber(s.handles, p.handle, s.handleMax)
 	if !ok {
-		return nil, s.fail(CondResourceLimitExceeded, "your handle-max leaves no handle for the answer")
+		s.fail(CondResourceLimitExceeded, "your handle-max leaves no handle for the answer")
+		return nil, nil
 	}
 	l := &Link{
 		session: s, name: p.name, role: !p.role, snd: p.snd, rcv: p.rcv, properties: p.properties, desired: p.desired,

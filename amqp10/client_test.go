@@ -385,7 +385,7 @@ func TestServerSideEndings(t *testing.T) {
 			if name != "abort" && p.detached[0] != reason {
 				t.Errorf("Detached got %v", p.detached[0])
 			}
-			if _, err := p.links[0].Send(nil, 0, nil, true); err != ErrDetached {
+			if _, err := p.links[0].Send(nil, 0, nil, true); !errors.Is(err, ErrDetached) {
 				t.Errorf("Send on the link: %v", err)
 			}
 			// What was not ended lives on.

@@ -3,6 +3,7 @@ package amqp10
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"math"
 	"runtime"
 	"strings"
@@ -140,7 +141,7 @@ func TestLimitsHoldBeforeMemoryIsSpent(t *testing.T) {
 	if _, _, err := DecodeValue(lists, Limits{Depth: 41}); err != nil {
 		t.Errorf("lists nested 40 deep with a limit of 41: %v", err)
 	}
-	if _, _, err := DecodeValue(make([]byte, 11), Limits{Size: 10}); err != errSize {
+	if _, _, err := DecodeValue(make([]byte, 11), Limits{Size: 10}); !errors.Is(err, errSize) {
 		t.Errorf("beyond Size: %v", err)
 	}
 }

@@ -147,7 +147,7 @@ func (c *Conn) UserData() any {
 
 // serve reads and handles frames until the connection is over. An error of type *Error is ours to report to the client.
 func (c *Conn) serve() error {
-	c.nc.SetReadDeadline(clock.Wall().Add(c.cfg.HandshakeTimeout))
+	_ = c.nc.SetReadDeadline(clock.Wall().Add(c.cfg.HandshakeTimeout))
 	if err := c.handshake(); err != nil {
 		return err
 	}
@@ -208,7 +208,7 @@ func (c *Conn) fill(need int) error {
 	err := c.in.fill(c.nc, need)
 	c.reading.Store(true)
 	c.fresh = true
-	if err == io.EOF && len(c.in.unread()) > 0 {
+	if errors.Is(err, io.EOF) && len(c.in.unread()) > 0 {
 		err = io.ErrUnexpectedEOF
 	}
 	return err
@@ -233,6 +233,7 @@ func (c *Conn) finish(err error) error {
 	c.reading.Store(false)
 	goodbye, linger := c.goodbye(err)
 	c.phase = phaseEnded
+	_ = c.nc.SetDeadline(clock.Wall().Add(c.cfg.CloseTimeout)) // for our last words and for lingering
 	if c.timer != nil {
 		c.timer.Stop()
 	}
@@ -240,12 +241,10 @@ func (c *Conn) finish(err error) error {
 	if !goodbye {
 		c.nc.Close()
 	}
-	cut := time.AfterFunc(c.cfg.CloseTimeout, c.Abort)
 	c.writers.Wait()
 	if linger {
 		c.linger()
 	}
-	cut.Stop()
 	c.nc.Close()
 	c.bury(err)
 	return err
@@ -261,7 +260,7 @@ func (c *Conn) goodbye(err error) (any, linger bool) {
 	case c.phase == phaseHeader:
 		linger = errors.Is(err, errHeader) || errors.Is(err, errSASL)
 		any = linger
-	case c.phase == phaseClosing, err == io.EOF: // who ends its sending may still read
+	case c.phase == phaseClosing, errors.Is(err, io.EOF): // who ends its sending may still read
 		any = true
 	case errors.As(err, &perr):
 		c.sendClose(perr)
@@ -272,11 +271,11 @@ func (c *Conn) goodbye(err error) (any, linger bool) {
 	return any, linger
 }
 
-// linger reads and drops what the client still sends, until it hangs up or we are cut: closing a socket with unread
+// linger reads and drops what the client still sends, until it hangs up or time is over: closing a socket with unread
 // input would reset the connection and could destroy our last words on their way.
 func (c *Conn) linger() {
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok {
-		half.CloseWrite()
+		_ = half.CloseWrite()
 	}
 	scrap := make([]byte, 4<<10)
 	for {

@@ -43,7 +43,8 @@ func (c *Conn) onDetach(channel uint16, d *decoder) *Error {
 	}
 	l := s.links[p.handle]
 	if l == nil {
-		return s.fail(CondUnattachedHandle, "detach of a handle that is not attached")
+		s.fail(CondUnattachedHandle, "detach of a handle that is not attached")
+		return nil
 	}
 	if l.state == linkAttached {
 		l.writeDetach(p.closed, nil)

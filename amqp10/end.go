@@ -47,8 +47,7 @@ func (s *Session) writeEnd(err *Error) {
 	s.conn.signal()
 }
 
-// fail ends the session because the client broke its rules. It returns nil: the connection lives on.
-func (s *Session) fail(cond Symbol, description string) *Error {
+// fail ends the session because the client broke its rules; the connection lives on. mu is held.
+func (s *Session) fail(cond Symbol, description string) {
 	s.sendEnd(&Error{Condition: cond, Description: description})
-	return nil
 }

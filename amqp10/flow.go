@@ -37,7 +37,8 @@ func (c *Conn) flowed(channel uint16, p *flowFrame) (*Link, *Error) {
 	l := s.links[p.handle.v]
 	switch {
 	case l == nil:
-		return nil, s.fail(CondUnattachedHandle, "flow on a handle that is not attached")
+		s.fail(CondUnattachedHandle, "flow on a handle that is not attached")
+		return nil, nil
 	case l.state != linkAttached:
 		return nil, nil
 	case p.echo:

@@ -159,6 +159,7 @@ func (s *script) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 func (s *script) Close() error                     { return nil }
+func (s *script) SetDeadline(time.Time) error      { return nil }
 func (s *script) SetReadDeadline(time.Time) error  { return nil }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }
 

@@ -2,6 +2,7 @@ package amqp10
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"testing"
@@ -49,7 +50,8 @@ func (p *testPeer) change(f func()) {
 // wait waits until cond, called with mu held, is true.
 func (p *testPeer) wait(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	limit := time.After(patience)
+	limit, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	for {
 		p.mu.Lock()
 		ok := cond()
@@ -59,7 +61,7 @@ func (p *testPeer) wait(t testing.TB, what string, cond func() bool) {
 		}
 		select {
 		case <-p.news:
-		case <-limit:
+		case <-limit.Done():
 			t.Fatalf("waited in vain for %s", what)
 		}
 	}
@@ -143,10 +145,10 @@ func (n *source) pump(l *Link) (empty bool) {
 		tag[0], tag[1] = byte(n.sent>>8), byte(n.sent)
 		_, err := l.Send(tag[:], 0, n.queue[0], n.settled)
 		if err != nil {
-			if err == ErrBusy {
+			if errors.Is(err, ErrBusy) {
 				n.busy++
 			}
-			return err == ErrNoCredit
+			return errors.Is(err, ErrNoCredit)
 		}
 		n.sent++
 		n.queue = n.queue[1:]
@@ -205,9 +207,11 @@ func serveOn(t testing.TB, cfg Config, p Peer, client, server net.Conn) {
 	}()
 	t.Cleanup(func() {
 		client.Close()
+		limit, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
 		select {
 		case <-done:
-		case <-time.After(patience):
+		case <-limit.Done():
 			t.Error("ServeConn did not return")
 		}
 	})

@@ -10,7 +10,7 @@ const (
 // startTimer starts the connection's one timer. mu is held.
 func (c *Conn) startTimer() {
 	c.lastRead.Store(int64(c.since()))
-	c.timer = time.AfterFunc(time.Hour, c.heartbeat)
+	c.timer = time.AfterFunc(time.Hour, c.heartbeat) //nolint:forbidigo // keep-alive is real time
 	c.timer.Reset(c.nextBeat(c.since()))
 }
 

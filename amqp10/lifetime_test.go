@@ -1,6 +1,7 @@
 package amqp10
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/Azure/go-amqp"
+
+	"github.com/iolite-emulator/iolite/clock"
 )
 
 // TestHeartbeats: an idle client hears from us well before half its idle-time-out has passed (AMQP 2.4.5).
@@ -17,15 +20,15 @@ func TestHeartbeats(t *testing.T) {
 	r.send(amqpHeader, fr(0, descOpen, "raw", nil, nil, nil, uint32(idle.Milliseconds())))
 	r.header(0)
 	r.expect(descOpen)
-	last := time.Now()
+	last := clock.Wall()
 	for range 4 {
 		if g := r.expect(0); g.size != 8 {
 			t.Fatalf("heartbeat of %d bytes", g.size)
 		}
-		if gap := time.Since(last); gap < idle/4 || gap > idle {
+		if gap := clock.Wall().Sub(last); gap < idle/4 || gap > idle {
 			t.Errorf("%v between heartbeats", gap)
 		}
-		last = time.Now()
+		last = clock.Wall()
 	}
 }
 
@@ -36,17 +39,17 @@ func TestHeartbeatsKeepARealClient(t *testing.T) {
 	select {
 	case <-conn.Done():
 		t.Fatalf("the client hung up: %v", conn.Err())
-	case <-time.After(1500 * time.Millisecond):
+	case <-elapsed(t, 1500*time.Millisecond):
 	}
 	session(t, conn)
 }
 
 func TestSilentClientIsClosed(t *testing.T) {
 	p := newTestPeer()
-	start := time.Now()
+	start := clock.Wall()
 	r := rawOpen(t, Config{IdleTimeout: 100 * time.Millisecond}, p)
 	r.expectError(descClose, 0, CondResourceLimitExceeded)
-	if d := time.Since(start); d < 200*time.Millisecond {
+	if d := clock.Wall().Sub(start); d < 200*time.Millisecond {
 		t.Errorf("closed after %v, want twice the time-out", d)
 	}
 	r.send(fr(0, descClose))
@@ -70,9 +73,16 @@ func TestHandshakeMustEnd(t *testing.T) {
 	}
 	t.Run("over once open", func(t *testing.T) {
 		r := rawOpen(t, Config{HandshakeTimeout: 50 * time.Millisecond}, newTestPeer())
-		time.Sleep(150 * time.Millisecond) // the time-out itself is what is waited for
+		<-elapsed(t, 150*time.Millisecond) // the time-out itself is what is waited for
 		r.expectQuiet()
 	})
+}
+
+// elapsed is closed after d.
+func elapsed(t *testing.T, d time.Duration) <-chan struct{} {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx.Done()
 }
 
 // errTimeout returns err if it is a time-out.
@@ -112,7 +122,7 @@ func TestClientThatOnlyAsksIsHeldBack(t *testing.T) {
 	r.header(0)
 	r.expect(descOpen)
 	question := append(begin(0), fr(0, descEnd)...)
-	r.nc.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+	r.nc.SetWriteDeadline(clock.Wall().Add(300 * time.Millisecond))
 	sent := 0
 	for {
 		if _, err := r.nc.Write(question); err != nil {
@@ -270,7 +280,7 @@ func TestIdleConnectionHoldsNoBuffers(t *testing.T) {
 	r.sync()
 	r.send([]byte{0, 0, 0, 8, 2, 0, 0, 0})
 	r.sync()
-	c.nc.SetReadDeadline(time.Now()) // the reader leaves, so that its buffer can be looked at
+	c.nc.SetReadDeadline(clock.Wall()) // the reader leaves, so that its buffer can be looked at
 	p.wait(t, "Closed", func() bool { return len(p.closed) == 1 })
 	if len(c.in.buf) > smallInput {
 		t.Errorf("%d bytes of input buffer", len(c.in.buf))

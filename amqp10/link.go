@@ -100,11 +100,11 @@ func (l *Link) DesiredCapabilities() []Symbol { return l.desired }
 // SndSettleMode returns the sender settle mode of the link, which is what the client asked for.
 func (l *Link) SndSettleMode() SndSettleMode { return l.snd }
 
-// RcvSettleMode returns the receiver settle mode of the link, which is what the client asked for unless SetRcvSettleMode changed it.
+// RcvSettleMode returns the receiver settle mode of the link: what the client asked for unless SetRcvSettleMode changed it.
 func (l *Link) RcvSettleMode() RcvSettleMode { return l.rcv }
 
-// SetRcvSettleMode answers with a receiver settle mode other than the one asked for (AMQP 2.7.3): what a link on which the client
-// sends then does. Only during Peer.Attach.
+// SetRcvSettleMode answers with another receiver settle mode than the client asked for. As the receiver we may choose
+// (AMQP 2.6.12), and do what we chose. Only during Peer.Attach.
 func (l *Link) SetRcvSettleMode(m RcvSettleMode) { l.shape(func(*reply) { l.rcv = m }) }
 
 // PeerMaxMessageSize returns the max-message-size of the client's attach in bytes; 0: unlimited.

@@ -248,3 +248,53 @@ func TestLenience(t *testing.T) {
 	}
 	r.expectQuiet()
 }
+
+// TestPerformativesAreWrittenInFull: pyamqp (azure-eventhub) takes their fields, and the payload of a transfer, by index.
+func TestPerformativesAreWrittenInFull(t *testing.T) {
+	want := map[uint64]int{
+		descOpen: 10, descBegin: 8, descAttach: 14, descFlow: 11, descTransfer: 11, descDisposition: 6, descDetach: 3, descEnd: 1, descClose: 1,
+	}
+	p := newTestPeer()
+	p.attach = func(l *Link) (Node, *Error) {
+		if l.Role() == RoleReceiver {
+			return &sink{peer: p, handle: (*Delivery).Accept}, nil
+		}
+		return &source{peer: p, queue: [][]byte{make([]byte, 600)}}, nil
+	}
+	r := rawDial(t, Config{}, p)
+	r.send(amqpHeader, fr(0, descOpen, "raw", nil, uint32(512)), begin(0), attachSender("s", 0), attachReceiver("r", 1, 0))
+	r.send(fr(0, descFlow, uint32(0), uint32(1000), uint32(0), uint32(1000), uint32(1), uint32(0), uint32(1)))
+	r.header(0)
+	seen := map[uint64]bool{}
+	for len(seen) < len(want) {
+		g, err := r.next()
+		if err != nil {
+			t.Fatalf("after %v: %v", seen, err)
+		}
+		if len(g.fields) != want[g.desc] {
+			t.Errorf("0x%02x has %d fields, want %d", g.desc, len(g.fields), want[g.desc])
+		}
+		seen[g.desc] = true
+		switch g.desc {
+		case descFlow:
+			r.send(transfer(0, 0))
+		case descDisposition:
+			r.send(fr(0, descDetach, uint32(0), true), fr(0, descEnd), fr(0, descClose))
+		}
+	}
+}
+
+// TestNodeChoosesTheReceiverSettleMode where we receive (AMQP 2.6.12): uAMQP asks for second and waits for us to settle.
+func TestNodeChoosesTheReceiverSettleMode(t *testing.T) {
+	p := newTestPeer()
+	p.attach = func(l *Link) (Node, *Error) {
+		l.SetRcvSettleMode(RcvFirst)
+		return &sink{peer: p, handle: (*Delivery).Accept}, nil
+	}
+	r := rawOpen(t, Config{}, p)
+	r.send(fr(0, descAttach, "l", uint32(0), false, uint8(0), uint8(1), nil, tgt("n"), nil, nil, uint32(0)))
+	wantFields(t, r.expect(descAttach), "l", uint32(0), true, uint8(0), uint8(0))
+	r.expect(descFlow)
+	r.send(transfer(0, 0))
+	wantFields(t, r.expect(descDisposition), true, uint32(0), nil, true)
+}

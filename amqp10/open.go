@@ -94,7 +94,7 @@ func (c *Conn) onOpen(d *decoder) *Error {
 		c.sendClose(refusal)
 	default:
 		c.writeOpen()
-		c.nc.SetReadDeadline(time.Time{})
+		_ = c.nc.SetReadDeadline(time.Time{})
 		c.startTimer()
 	}
 	return nil
@@ -136,7 +136,7 @@ func (c *Conn) sendClose(err *Error) {
 	f.optError(err, c.fits(err))
 	out.b = closeFrame(f.closeWhole(1), start)
 	c.phase, c.closeErr = phaseClosing, err
-	c.nc.SetReadDeadline(c.start.Add(c.since() + c.cfg.CloseTimeout))
+	_ = c.nc.SetReadDeadline(c.start.Add(c.since() + c.cfg.CloseTimeout))
 	c.signal()
 }
 

@@ -3,6 +3,7 @@ package amqp10
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/iolite-emulator/iolite/clock"
 )
@@ -102,7 +103,7 @@ func (c *Conn) writeAll(b []byte) error {
 		c.lastWrite.Store(int64(since))
 		if since > c.deadline-timeout/2 {
 			c.deadline = since + timeout
-			c.nc.SetWriteDeadline(now.Add(timeout))
+			c.setWriteDeadline(now.Add(timeout))
 		}
 		n, err := c.nc.Write(b[:min(len(b), maxWrite)])
 		if err != nil {
@@ -111,6 +112,15 @@ func (c *Conn) writeAll(b []byte) error {
 		b = b[n:]
 	}
 	return nil
+}
+
+// setWriteDeadline sets the deadline of writes, unless finish has set its own.
+func (c *Conn) setWriteDeadline(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase != phaseEnded {
+		_ = c.nc.SetWriteDeadline(t)
+	}
 }
 
 // gather turns what sessions owe into frames. mu is held.

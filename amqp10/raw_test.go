@@ -6,9 +6,10 @@ import (
 	"io"
 	"net"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/iolite-emulator/iolite/clock"
 )
 
 // rawClient plays a client frame by frame, for what a well-behaved library cannot be made to do.
@@ -93,7 +94,7 @@ func (r *rawClient) send(parts ...[]byte) {
 
 func (r *rawClient) fill(n int) error {
 	for len(r.in) < n {
-		r.nc.SetReadDeadline(time.Now().Add(patience))
+		r.nc.SetReadDeadline(clock.Wall().Add(patience))
 		var b [64 << 10]byte
 		m, err := r.nc.Read(b[:])
 		r.in = append(r.in, b[:m]...)

@@ -30,7 +30,8 @@ func (c *Conn) transferred(channel uint16, p *transferFrame, payload []byte) (*L
 		return nil, nil, perr
 	}
 	if s.incomingWindow == 0 {
-		return nil, nil, s.fail(CondWindowViolation, "transfer beyond the incoming-window")
+		s.fail(CondWindowViolation, "transfer beyond the incoming-window")
+		return nil, nil, nil
 	}
 	s.nextIncomingID++
 	if s.incomingWindow--; s.incomingWindow <= c.cfg.IncomingWindow/2 {
@@ -39,11 +40,13 @@ func (c *Conn) transferred(channel uint16, p *transferFrame, payload []byte) (*L
 	l := s.links[p.handle]
 	switch {
 	case l == nil:
-		return nil, nil, s.fail(CondUnattachedHandle, "transfer on a handle that is not attached")
+		s.fail(CondUnattachedHandle, "transfer on a handle that is not attached")
+		return nil, nil, nil
 	case l.state != linkAttached:
 		return nil, nil, nil
 	case l.role != RoleReceiver:
-		return nil, nil, s.fail(CondErrantLink, "transfer on a link you receive on")
+		s.fail(CondErrantLink, "transfer on a link you receive on")
+		return nil, nil, nil
 	}
 	d, perr := l.transferred(p, payload)
 	return l, d, perr
@@ -58,7 +61,8 @@ func (l *Link) transferred(p *transferFrame, payload []byte) (*Delivery, *Error)
 			return nil, nil
 		}
 	case p.deliveryID.set && p.deliveryID.v != d.id:
-		return nil, l.session.fail(CondInvalidField, "delivery-id changed within a delivery")
+		l.session.fail(CondInvalidField, "delivery-id changed within a delivery")
+		return nil, nil
 	}
 	// The frames may say so late, and one saying so is enough (AMQP 2.7.5).
 	d.presettled = d.presettled || p.settled

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/iolite-emulator/iolite/clock"
 )
 
 func selfSigned(b testing.TB) tls.Certificate {
@@ -20,7 +22,7 @@ func selfSigned(b testing.TB) tls.Certificate {
 	if err != nil {
 		b.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: clock.Wall().Add(time.Hour), DNSNames: []string{"localhost"}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		b.Fatal(err)

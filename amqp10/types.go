@@ -49,12 +49,14 @@ func TimestampOf(t time.Time) Timestamp { return Timestamp(t.UnixMilli()) }
 // Time returns the time in UTC.
 func (t Timestamp) Time() time.Time { return time.UnixMilli(int64(t)).UTC() }
 
-// Decimal32, Decimal64 and Decimal128 are IEEE 754 decimals as on the wire; the engine only carries them.
-type (
-	Decimal32  [4]byte
-	Decimal64  [8]byte
-	Decimal128 [16]byte
-)
+// Decimal32 is an IEEE 754 decimal as on the wire; the engine only carries it.
+type Decimal32 [4]byte
+
+// Decimal64 is like Decimal32.
+type Decimal64 [8]byte
+
+// Decimal128 is like Decimal32.
+type Decimal128 [16]byte
 
 // List is an AMQP list.
 type List []any
