@@ -81,7 +81,7 @@ func (h *Hub) createEdgeModules(ctx context.Context, device store.Identity) erro
 			Key: store.Key{DeviceID: device.DeviceID, ModuleID: name}, ManagedBy: "iotEdge", Status: store.Enabled,
 			Authentication: store.Authentication{Type: store.AuthNone}, GenerationID: h.newGeneration(),
 		}
-		if _, err := h.registry.Create(ctx, id); err != nil {
+		if _, err := h.registry.Create(ctx, id); err != nil && !errors.Is(err, store.ErrExists) { // it was an edge device before
 			return fmt.Errorf("create %s: %w", id.Key, err)
 		}
 	}

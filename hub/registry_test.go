@@ -198,6 +198,35 @@ func TestEdgeDeviceGetsScopeAndSystemModules(t *testing.T) {
 	}
 }
 
+func TestDeviceMayBecomeAnEdgeDevice(t *testing.T) {
+	h, _ := newTestHub(t)
+	id := addDevice(t, h, store.Key{DeviceID: "d"}).Identity
+	id.IoTEdge = true
+	edge, err := h.Admin().UpdateIdentity(ctx, id, "*")
+	if err != nil || edge.DeviceScope != "ms-azure-iot-edge://d-"+id.GenerationID {
+		t.Errorf("scope %q, %v", edge.DeviceScope, err)
+	}
+	if modules, err := h.Admin().Modules(ctx, "d"); len(modules) != 2 || err != nil {
+		t.Errorf("%d modules, %v", len(modules), err)
+	}
+}
+
+func TestConcurrentUpdatesOfWhateverETagAllSucceed(t *testing.T) {
+	h, _ := newTestHub(t)
+	id := addDevice(t, h, store.Key{DeviceID: "d"}).Identity
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 50 {
+				if _, err := h.Admin().UpdateIdentity(ctx, id, "*"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func TestListingAndStatistics(t *testing.T) {
 	h, _ := newTestHub(t)
 	service := h.Admin()

@@ -62,6 +62,42 @@ func TestTelemetryIsStampedWithItsSender(t *testing.T) {
 	}
 }
 
+func TestReservedPropertiesBecomeSystemProperties(t *testing.T) {
+	given := []store.Property{
+		{Name: "a", Value: "1"}, {Name: "iothub-ack", Value: "ack"}, {Name: "iothub-creation-time-utc", Value: "created"}, {Name: "IOTHUB-MESSAGE-SCHEMA", Value: "schema"},
+		{Name: "iothub-operation", Value: "op"}, {Name: "iothub-outputname", Value: "out"}, {Name: "iothub-interface-id", Value: "interface"},
+		{Name: "iothub-connection-module-id", Value: "forged"}, {Name: "iothub-message-source", Value: "forged"}, {Name: "iothub-own", Value: "2"}, {Name: "i", Value: "3"},
+	}
+	p := store.SystemProperties{Operation: "said already"}
+	rest := liftReserved(&p, given)
+	want := store.SystemProperties{Ack: "ack", CreationTime: "created", MessageSchema: "schema", Operation: "said already", OutputName: "out", InterfaceID: "interface"}
+	if diff := cmp.Diff(want, p); diff != "" {
+		t.Errorf("system properties (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]store.Property{{Name: "a", Value: "1"}, {Name: "iothub-own", Value: "2"}, {Name: "i", Value: "3"}}, rest); diff != "" {
+		t.Errorf("properties (-want +got):\n%s", diff)
+	}
+	if given[1].Name != "iothub-ack" {
+		t.Error("the caller's properties were changed")
+	}
+}
+
+func TestModelMayBeNamedLater(t *testing.T) {
+	h, _ := newTestHub(t)
+	s := connect(t, h, "d")
+	s.SetModel(ctx, "")
+	s.SetModel(ctx, "dtmi:x;1")
+	if err := s.SendTelemetry(ctx, Telemetry{}); err != nil {
+		t.Fatal(err)
+	}
+	if e := readAll(t, h, "d")[0]; e.ModelID != "dtmi:x;1" {
+		t.Errorf("event of model %q", e.ModelID)
+	}
+	if d := identity(t, h, s.Key()); d.ModelID != "dtmi:x;1" {
+		t.Errorf("identity of model %q", d.ModelID)
+	}
+}
+
 func TestAuthMethodSaysWhoseKeyWasUsed(t *testing.T) {
 	device, module := store.Key{DeviceID: "d"}, store.Key{DeviceID: "d", ModuleID: "m"}
 	cert := auth.Principal{DeviceID: "d", Method: auth.MethodCA}

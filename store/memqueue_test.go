@@ -194,6 +194,22 @@ func (m *queueModel) expire(t *rapid.T) {
 	}
 }
 
+func (m *queueModel) purge(t *rapid.T) {
+	if rapid.IntRange(0, 9).Draw(t, "really") > 0 {
+		t.Skip("a purge is rare")
+	}
+	purged := must(m.q.Purge(ctx, queueKey))
+	if len(purged) != len(m.list) {
+		t.Fatalf("Purge took %d of %d", len(purged), len(m.list))
+	}
+	for i, x := range m.list {
+		if purged[i].Sequence != x.sequence {
+			t.Fatalf("Purge took %d in place %d, want %d", purged[i].Sequence, i, x.sequence)
+		}
+	}
+	m.list = nil
+}
+
 func (m *queueModel) check(t *rapid.T) {
 	if n := must(m.q.Len(ctx, queueKey)); n != len(m.list) {
 		t.Fatalf("Len = %d, want %d: a message was lost or came back", n, len(m.list))
@@ -204,7 +220,7 @@ func TestQueueKeepsOrderAndLosesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &queueModel{q: newQueues(), now: start}
 		t.Repeat(map[string]func(*rapid.T){
-			"enqueue": m.enqueue, "lock": m.lock, "remove": m.remove, "release": m.release, "expire": m.expire, "": m.check,
+			"enqueue": m.enqueue, "lock": m.lock, "remove": m.remove, "release": m.release, "expire": m.expire, "purge": m.purge, "": m.check,
 		})
 	})
 }
