@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/iolite-emulator/iolite/amqp10"
+	"github.com/iolite-emulator/iolite/auth"
 	"github.com/iolite-emulator/iolite/hub"
 )
 
@@ -31,7 +32,7 @@ func (p *peer) attachManagement(l *amqp10.Link, a address) (amqp10.Node, *amqp10
 	// Clients attach to "$management" with a token for "{event hub}/$management".
 	s, err := p.service(p.srv.hub.Name()+"/$management", a.path)
 	if err != nil {
-		return nil, err
+		return nil, p.misspelt(err)
 	}
 	l.SetMaxMessageSize(maxRequest)
 	return &management{p: p, service: s}, nil
@@ -43,6 +44,18 @@ func (p *peer) knownEntity(name string) *amqp10.Error {
 		return nil
 	}
 	return notFound(fmt.Sprintf("The messaging entity %q could not be found; the event hub is called %q.", shorten(name), p.srv.hub.Name()))
+}
+
+// misspelt returns, in place of a refusal, that there is no such event hub, when that is what the connection's tokens are for: a
+// client of "$management" names its event hub nowhere else at this point.
+func (p *peer) misspelt(refused *amqp10.Error) *amqp10.Error {
+	for _, principal := range p.grants.general {
+		entity, _, _ := strings.Cut(principal.Scope, "/")
+		if err := p.knownEntity(entity); entity != "" && err != nil && principal.Rights.Has(auth.ServiceConnect) {
+			return err
+		}
+	}
+	return refused
 }
 
 // Detached implements amqp10.Node.
