@@ -26,16 +26,28 @@ func (h *Hub) complete(id *store.Identity) error {
 	if len(id.StatusReason) > maxStatusReason {
 		return h.NewError(CodeArgumentInvalid, "statusReason is longer than 128 characters")
 	}
-	if id.Status == "" {
+	// The Java service SDK writes "Enabled" and "Disabled".
+	switch id.Status = store.Status(strings.ToLower(string(id.Status))); id.Status {
+	case store.Enabled, store.Disabled:
+	case "":
 		id.Status = store.Enabled
-	}
-	if id.Status != store.Enabled && id.Status != store.Disabled {
+	default:
 		return h.NewError(CodeArgumentInvalid, "status is neither enabled nor disabled")
 	}
 	if problem := completeAuthentication(&id.Authentication, id.ModuleID != ""); problem != "" {
 		return h.NewError(CodeArgumentInvalid, problem)
 	}
 	return nil
+}
+
+// knownAuthType returns the type as the registry writes it, whatever case it was written in.
+func knownAuthType(t store.AuthType) store.AuthType {
+	for _, known := range []store.AuthType{store.AuthSAS, store.AuthSelfSigned, store.AuthCA, store.AuthNone} {
+		if strings.EqualFold(string(t), string(known)) {
+			return known
+		}
+	}
+	return t
 }
 
 // completeAuthentication checks an authentication and drops what does not belong to its type. It returns what is wrong, or "".
@@ -46,6 +58,7 @@ func completeAuthentication(a *store.Authentication, module bool) string {
 			a.Type = store.AuthSelfSigned
 		}
 	}
+	a.Type = knownAuthType(a.Type)
 	if a.Type == store.AuthNone && module {
 		a.Type = store.AuthSAS
 	}
