@@ -47,7 +47,7 @@ type Options struct {
 	HTTPPollInterval time.Duration       // [25 minutes]
 	OnViolation      func(hub.Violation) // called for each poll violation
 	Partitions       int                 // of the event log, 1 to 32 [4]
-	EventBytes       int64               // telemetry kept in memory, in bytes; the oldest goes first [256 MiB]
+	EventBytes       int64               // telemetry kept in memory, in bytes; the oldest goes first [128 MiB]
 	AuthOff          bool                // accept any credential
 
 	CertsDir      string              // where the development CA is kept; empty: in memory only

@@ -5,14 +5,14 @@ import "context"
 // MemoryOptions configure the in-memory engine; zero values mean the defaults in brackets.
 type MemoryOptions struct {
 	Partitions int   // of the event log, 1..256 [4]
-	EventBytes int64 // memory for events, an equal share for each partition; in each the oldest go first [256 MiB]
+	EventBytes int64 // memory for events, an equal share for each partition; in each the oldest go first [128 MiB]
 }
 
 // Defaults of MemoryOptions. Four partitions are what a new IoT hub has.
 const (
 	defaultPartitions = 4
 	maxPartitions     = 256
-	defaultEventBytes = 256 << 20
+	defaultEventBytes = 128 << 20
 )
 
 // Memory is an Engine that lives as long as its process. Its parts lock for themselves and never call out while they hold

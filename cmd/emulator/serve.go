@@ -39,7 +39,7 @@ type serveCmd struct {
 	HTTPPollInterval time.Duration `name:"http-poll-interval" default:"25m" help:"How often a device may poll."`
 	FailOnViolation  bool          `help:"Exit with status 3 if any poll violation happened."`
 	Partitions       int           `default:"4" help:"Partitions of the event log, 1 to 32."`
-	Retain           int64         `default:"256" help:"Telemetry kept in memory, in MiB; the oldest goes first." placeholder:"MIB"`
+	Retain           int64         `default:"128" help:"Telemetry kept in memory, in MiB; the oldest goes first." placeholder:"MIB"`
 
 	Auth            string   `default:"strict" enum:"strict,off" help:"strict, or off to accept any credential."`
 	X509CA          []string `name:"x509-ca" type:"existingfile" help:"PEM file of a CA whose device certificates the hub accepts; repeatable." placeholder:"FILE"`
