@@ -1,0 +1,64 @@
+package control
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+func FuzzHost(f *testing.F) {
+	for _, seed := range []string{"localhost:8088", "[::1]:1", "127.0.0.1", "evil.example", "[", "]:", "::ffff:127.0.0.1%lo", "0x7f.1", "localhost\x00", ".", "[::1%25lo]:80"} {
+		f.Add(seed)
+	}
+	s := &Server{}
+	local := &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}
+	f.Fuzz(func(t *testing.T, host string) {
+		if !s.own(host, local) {
+			return
+		}
+		name := host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			name = h
+		}
+		name = strings.TrimSuffix(strings.Trim(name, "[]"), ".")
+		if ip, err := netip.ParseAddr(name); err == nil && (ip.Unmap().IsLoopback() || ip.Unmap() == netip.MustParseAddr("10.0.0.1")) {
+			return
+		}
+		if !strings.EqualFold(name, "localhost") {
+			t.Fatalf("%q is taken for our own", host)
+		}
+	})
+}
+
+func FuzzCAs(f *testing.F) {
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+	f.Add([]byte("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		certificates, err := parseCAs(text)
+		if (err == nil) != (len(certificates) > 0) {
+			t.Fatalf("%d certificates and error %v", len(certificates), err)
+		}
+		for _, c := range certificates {
+			if !c.IsCA {
+				t.Fatal("a certificate that is no CA's")
+			}
+		}
+	})
+}
+
+func FuzzClockChange(f *testing.F) {
+	for _, seed := range []string{`{"advance":"25m"}`, `{"advance":"-1h"}`, `{"advance":1e400}`, `{"advance":"9223372036854775807ns"}`, `[`, `{"advance":null}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var change ClockChange
+		if decode(body, &change) != nil {
+			return
+		}
+		if d, err := time.ParseDuration(change.Advance); err == nil && d.String() == "" {
+			t.Fatal("a duration without a name")
+		}
+	})
+}
