@@ -473,3 +473,28 @@ func TestManagementScope(t *testing.T) {
 		t.Errorf("%v", m.ApplicationProperties)
 	}
 }
+
+// azure-messaging-eventhubs for Java attaches $management without a token and puts one into every request.
+func TestManagementTokenInRequest(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	s := r.session(r.connect(amqp.SASLTypeAnonymous()))
+	for name, c := range map[string]struct {
+		token string
+		want  int32
+	}{
+		"host":        {r.policyToken("sb://localhost", "service", time.Hour), 200},
+		"event hub":   {r.policyToken("amqp://localhost/iolite", "iothubowner", time.Hour), 200},
+		"node":        {r.policyToken("amqp://localhost/iolite/$management", "service", time.Hour), 200},
+		"wrong right": {r.policyToken("sb://localhost", "registryRead", time.Hour), 401},
+		"elsewhere":   {r.policyToken("amqp://localhost/other", "service", time.Hour), 401},
+		"expired":     {r.policyToken("sb://localhost", "service", -time.Hour), 401},
+		"device":      {r.deviceToken(r.device("d1"), time.Hour), 401},
+		"none":        {"", 401},
+	} {
+		request := read("iolite", typeEventHub, "")
+		request["security_token"] = c.token
+		if m := r.manage(s, "iolite/$management", request); m.ApplicationProperties["status-code"] != c.want {
+			t.Errorf("%s: %v", name, m.ApplicationProperties)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/iolite-emulator/iolite/amqp10"
 	"github.com/iolite-emulator/iolite/auth"
 	"github.com/iolite-emulator/iolite/hub"
+	"github.com/iolite-emulator/iolite/store"
 )
 
 // The types of entities that $management tells about.
@@ -21,7 +22,7 @@ const (
 // management is {event hub}/$management: it tells about the event hub and its partitions.
 type management struct {
 	p       *peer
-	service *hub.ServiceSession
+	service *hub.ServiceSession // nil when each request brings its own token
 	message amqp10.Message
 }
 
@@ -29,14 +30,20 @@ func (p *peer) attachManagement(l *amqp10.Link, a address) (amqp10.Node, *amqp10
 	if err := p.knownEntity(a.entity); a.entity != "" && err != nil {
 		return nil, err
 	}
-	// Clients attach to "$management" with a token for "{event hub}/$management".
-	s, err := p.service(p.srv.hub.Name()+"/$management", a.path)
-	if err != nil {
+	l.SetMaxMessageSize(maxRequest)
+	n := &management{p: p}
+	if len(p.grants.general) == 0 {
+		return n, nil // azure-messaging-eventhubs for Java puts no token for this link, only into the requests
+	}
+	var err *amqp10.Error
+	if n.service, err = p.service(n.resource(), a.path); err != nil {
 		return nil, p.misspelt(err)
 	}
-	l.SetMaxMessageSize(maxRequest)
-	return &management{p: p, service: s}, nil
+	return n, nil
 }
+
+// resource is what clients of "$management" put tokens for.
+func (n *management) resource() string { return n.p.srv.hub.Name() + "/$management" }
 
 // knownEntity says whether name is the event hub.
 func (p *peer) knownEntity(name string) *amqp10.Error {
@@ -59,7 +66,11 @@ func (p *peer) misspelt(refused *amqp10.Error) *amqp10.Error {
 }
 
 // Detached implements amqp10.Node.
-func (n *management) Detached(*amqp10.Link, *amqp10.Error) { n.service.Close() }
+func (n *management) Detached(*amqp10.Link, *amqp10.Error) {
+	if n.service != nil {
+		n.service.Close()
+	}
+}
 
 // Receive implements amqp10.Receiver.
 func (n *management) Receive(l *amqp10.Link, d *amqp10.Delivery) {
@@ -74,7 +85,7 @@ func (n *management) Receive(l *amqp10.Link, d *amqp10.Delivery) {
 	}
 }
 
-// handle answers a request. The link's token is its authorisation; the security_token that some clients add repeats it.
+// handle answers a request.
 func (n *management) handle(m *amqp10.Message) *amqp10.Message {
 	body, err := n.read(m.ApplicationProperties)
 	if err != nil {
@@ -83,6 +94,21 @@ func (n *management) handle(m *amqp10.Message) *amqp10.Message {
 	reply := answer(m, http.StatusOK, "OK")
 	reply.Value = body
 	return reply
+}
+
+// authorise returns the session to read with: the link's, or one for the request's own token, which end closes.
+func (n *management) authorise(request amqp10.Map) (s *hub.ServiceSession, end func(), err error) {
+	if n.service != nil {
+		return n.service, func() {}, nil
+	}
+	principal, err := n.p.srv.hub.Authenticate(n.p.ctx, hub.Credential{Token: request.Text("security_token")}, store.Key{})
+	if err != nil {
+		return nil, nil, err
+	}
+	if s, err = n.p.srv.hub.OpenService(n.p.ctx, principal, n.p.door); err != nil {
+		return nil, nil, err
+	}
+	return s, s.Close, nil
 }
 
 // refusal is an answer whose condition is given as Event Hubs clients expect it.
@@ -113,17 +139,22 @@ func (n *management) read(request amqp10.Map) (amqp10.Map, error) {
 	if err := n.p.knownEntity(request.Text("name")); err != nil {
 		return nil, err
 	}
+	service, end, err := n.authorise(request)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	switch request.Text("type") {
 	case typeEventHub:
-		return n.eventHub()
+		return n.eventHub(service)
 	case typePartition:
-		return n.partition(request.Text("partition"))
+		return n.partition(service, request.Text("partition"))
 	}
 	return nil, badMessage(fmt.Sprintf("The entity type %q is not known.", shorten(request.Text("type"))))
 }
 
-func (n *management) eventHub() (amqp10.Map, error) {
-	h, err := n.service.EventHub(n.p.ctx)
+func (n *management) eventHub(service *hub.ServiceSession) (amqp10.Map, error) {
+	h, err := service.EventHub(n.p.ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -137,11 +168,11 @@ func (n *management) eventHub() (amqp10.Map, error) {
 	}, nil
 }
 
-func (n *management) partition(id string) (amqp10.Map, error) {
+func (n *management) partition(service *hub.ServiceSession, id string) (amqp10.Map, error) {
 	if err := n.p.srv.knownPartition(id); err != nil {
 		return nil, err
 	}
-	info, err := n.service.Partition(n.p.ctx, id)
+	info, err := service.Partition(n.p.ctx, id)
 	if err != nil {
 		return nil, err
 	}
