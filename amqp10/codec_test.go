@@ -157,14 +157,14 @@ func anyValue(depth int) *rapid.Generator[any] {
 		rapid.Custom(func(t *rapid.T) any { return Symbol(rapid.StringN(0, 300, 300).Draw(t, "symbol")) }),
 		rapid.StringN(0, 300, 300).AsAny(), rapid.SliceOfN(rapid.Byte(), 0, 300).AsAny(),
 		rapid.SliceOf(rapid.String()).AsAny(),
-		rapid.Custom(func(t *rapid.T) any {
-			out := Array{}
-			for _, v := range rapid.SliceOf(rapid.Int64()).Draw(t, "array") {
-				out = append(out, v)
-			}
-			return out
-		}),
 	}
+	simple = append(simple, rapid.Custom(func(t *rapid.T) any {
+		elements := rapid.SampledFrom(simple).Draw(t, "element type")
+		if _, ok := arrayCode(elements.Draw(t, "example")); !ok {
+			return []Symbol{"a", "b"}
+		}
+		return append(Array{}, rapid.SliceOfN(elements, 0, 5).Draw(t, "array")...)
+	}))
 	if depth == 0 {
 		return rapid.OneOf(simple...)
 	}
@@ -214,5 +214,68 @@ func TestMapLookup(t *testing.T) {
 	}
 	if _, ok := m.Lookup("null"); !ok {
 		t.Error("a null value counts as absent")
+	}
+}
+
+func TestSymbolsField(t *testing.T) {
+	for in, want := range map[any][]Symbol{
+		Symbol("a"): {"a"}, "a": {"a"}, nil: nil,
+	} {
+		b, _ := AppendValue(nil, in)
+		d := newDecoder(b, Limits{})
+		if got := d.symbols(); d.err != nil || !cmp.Equal(got, want) {
+			t.Errorf("%v: %v, %v", in, got, d.err)
+		}
+	}
+	for _, tt := range []struct {
+		in   any
+		want []Symbol
+	}{{[]Symbol{"a", "b"}, []Symbol{"a", "b"}}, {[]string{"a"}, []Symbol{"a"}}, {List{Symbol("a"), int32(1)}, []Symbol{"a"}}, {Array{}, nil}} {
+		b, _ := AppendValue(nil, tt.in)
+		d := newDecoder(b, Limits{})
+		if got := d.symbols(); d.err != nil || !cmp.Equal(got, tt.want) {
+			t.Errorf("%v: %v, %v", tt.in, got, d.err)
+		}
+	}
+	d := newDecoder([]byte{codeTrue}, Limits{})
+	if d.symbols(); d.err == nil {
+		t.Error("a boolean passed for symbols")
+	}
+}
+
+// TestIntegersOfTheWrongWidth are understood as long as they fit.
+func TestIntegersOfTheWrongWidth(t *testing.T) {
+	for _, v := range []any{uint8(7), uint16(7), uint32(7), uint64(7), int8(7), int16(7), int32(7), int64(7), Timestamp(7), uint32(0), uint64(0)} {
+		b, _ := AppendValue(nil, v)
+		d := newDecoder(b, Limits{})
+		if got := d.uintField(); d.err != nil || got != 7 && got != 0 {
+			t.Errorf("%T: %d, %v", v, got, d.err)
+		}
+	}
+	for _, v := range []any{int8(-1), int16(-1), int32(-1), int64(-1), uint64(1 << 32), "7"} {
+		b, _ := AppendValue(nil, v)
+		d := newDecoder(b, Limits{})
+		if d.uintField(); d.err == nil {
+			t.Errorf("%T %v passed for a uint", v, v)
+		}
+	}
+}
+
+func TestText(t *testing.T) {
+	u := UUID(unhex(t, "0f8fad5bd9cb469fa16570867728950e"))
+	if got := u.String(); got != "0f8fad5b-d9cb-469f-a165-70867728950e" {
+		t.Error(got)
+	}
+	if got := Timestamp(-62135596800000).Time().String(); got != "0001-01-01 00:00:00 +0000 UTC" {
+		t.Error(got)
+	}
+	if at := Timestamp(1234567890123); TimestampOf(at.Time()) != at {
+		t.Error(TimestampOf(at.Time()))
+	}
+	if got := (&Error{"c", "d", nil}).Error() + (&Error{Condition: "e"}).Error(); got != "c: de" {
+		t.Error(got)
+	}
+	if RoleSender.String()+RoleReceiver.String() != "senderreceiver" {
+		t.Error("roles are misnamed")
 	}
 }

@@ -298,3 +298,26 @@ func TestNodeChoosesTheReceiverSettleMode(t *testing.T) {
 	r.send(transfer(0, 0))
 	wantFields(t, r.expect(descDisposition), true, uint32(0), nil, true)
 }
+
+func TestAccessors(t *testing.T) {
+	p := newTestPeer()
+	r := attached(t, Config{}, p, 0)
+	r.send(transfer(0, 3))
+	r.sync()
+	l := p.links[0]
+	s, c := l.Session(), l.Conn()
+	if s.Conn() != c || c.Open().ContainerID != "raw" || string(p.received[0].Tag()) != "\x03" {
+		t.Errorf("open is %+v, tag is %q", c.Open(), p.received[0].Tag())
+	}
+	for i, holder := range []interface {
+		SetUserData(any)
+		UserData() any
+	}{l, s, c} {
+		if holder.UserData() != nil {
+			t.Error("user data before it was set")
+		}
+		if holder.SetUserData(i); holder.UserData() != i {
+			t.Errorf("user data is %v, want %d", holder.UserData(), i)
+		}
+	}
+}

@@ -184,7 +184,7 @@ func TestSenderSettleModeHasTheLastWord(t *testing.T) {
 // TestDispositionsOfTheClient: ranges, a missing last, unknown ids, and the two settle modes (AMQP 2.7.6).
 func TestDispositionsOfTheClient(t *testing.T) {
 	p := newTestPeer()
-	n := queued(p, &source{queue: make([][]byte, 10)})
+	queued(p, &source{queue: make([][]byte, 10)})
 	first := uint32(1<<32 - 5) // the ids wrap in the middle
 	r := receiving(t, Config{firstID: first}, p, 0, 1000)
 	r.send(grant(first, 1000, first, 10))
@@ -195,6 +195,7 @@ func TestDispositionsOfTheClient(t *testing.T) {
 	modified := Described{uint64(descModified), List{true, true, Map{{Symbol("k"), "v"}}}}
 	received := Described{uint64(descReceived), List{uint32(1), uint64(2)}}
 	declared := Described{uint64(0x33), List{[]byte("tx")}}
+	rejected := Described{uint64(descRejected), List{Described{uint64(descError), List{Symbol("c"), "why", Map{{Symbol("k"), "v"}}}}}}
 	r.send(
 		fr(0, descDisposition, true, first+1, nil, true, released),
 		fr(0, descDisposition, true, first, first+2, true, modified), // the middle one is settled already
@@ -203,7 +204,8 @@ func TestDispositionsOfTheClient(t *testing.T) {
 		fr(0, descDisposition, true, first-100, first+3, true),
 		fr(0, descDisposition, true, first+20, first+40, true),
 		fr(0, descDisposition, true, first+9, first+4, true), // a range backwards is empty
-		fr(0, descDisposition, true, first+4, first+1<<31-1, true, released),
+		fr(0, descDisposition, true, first+4, first+8, true, released),
+		fr(0, descDisposition, true, first+9, first+1<<31-1, true, rejected),
 	)
 	r.expectQuiet()
 	p.mu.Lock()
@@ -215,7 +217,7 @@ func TestDispositionsOfTheClient(t *testing.T) {
 	}{
 		{1, Released{}, true}, {0, Modified{true, true, Map{{Symbol("k"), "v"}}}, true}, {2, Modified{true, true, Map{{Symbol("k"), "v"}}}, true},
 		{3, Received{1, 2}, false}, {3, UnknownState{declared}, false}, {3, nil, true},
-		{4, Released{}, true}, {5, Released{}, true}, {6, Released{}, true}, {7, Released{}, true}, {8, Released{}, true}, {9, Released{}, true},
+		{4, Released{}, true}, {5, Released{}, true}, {6, Released{}, true}, {7, Released{}, true}, {8, Released{}, true}, {9, Rejected{&Error{"c", "why", Map{{Symbol("k"), "v"}}}}, true},
 	}
 	if len(p.settled) != len(want) {
 		t.Fatalf("%d settlements, want %d", len(p.settled), len(want))
@@ -229,7 +231,6 @@ func TestDispositionsOfTheClient(t *testing.T) {
 	if l := p.links[0]; l.unsettled != 0 {
 		t.Errorf("%d unsettled", l.unsettled)
 	}
-	_ = n
 }
 
 func equalStates(a, b DeliveryState) bool {
