@@ -147,16 +147,16 @@ class AuthTest {
     }
 
     private DeviceClient withKey(String id, String key, IotHubClientProtocol door) {
-        return new DeviceClient(hub.device(id, key), door, TestDevice.options().build());
+        return new DeviceClient(hub.device(id, key), door, TestDevice.options(door).build());
     }
 
     private DeviceClient withToken(TestDevice device, Instant expiry, IotHubClientProtocol door) throws Exception {
         char[] token = token(hub.address + "/devices/" + device.id(), device.key(), expiry).toCharArray();
-        return new DeviceClient(hub.address, device.id(), () -> token, door, TestDevice.options().build());
+        return new DeviceClient(hub.address, device.id(), () -> token, door, TestDevice.options(door).build());
     }
 
     private DeviceClient withCertificate(String id, SelfSigned certificate, IotHubClientProtocol door) throws Exception {
-        ClientOptions options = TestDevice.options().sslContext(certificate.context()).build();
+        ClientOptions options = TestDevice.options(door).sslContext(certificate.context()).build();
         return new DeviceClient("HostName=" + hub.address + ";DeviceId=" + id + ";x509=true", door, options);
     }
 

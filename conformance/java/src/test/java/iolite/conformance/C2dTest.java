@@ -97,7 +97,7 @@ class C2dTest {
         TestDevice device = TestDevice.on(hub);
         try (Service other = new Service(hub, door)) {
             AtomicInteger received = new AtomicInteger();
-            DeviceClient client = device.client(IotHubClientProtocol.AMQPS);
+            DeviceClient client = device.listener(IotHubClientProtocol.AMQPS);
             Messages.listen(client, message -> {
                 received.incrementAndGet();
                 return IotHubMessageResult.COMPLETE;
@@ -124,7 +124,7 @@ class C2dTest {
         List<String> bodies = IntStream.range(0, QUEUE_LIMIT).mapToObj(n -> "message " + n).toList();
         service.sendAll(device, bodies).forEach(result -> assertTrue(result.wasSentSuccessfully()));
 
-        DeviceClient client = device.client(door);
+        DeviceClient client = device.listener(door);
         Messages.Inbox inbox = Messages.listen(client);
         client.open(false);
         try {
@@ -199,7 +199,7 @@ class C2dTest {
         TestDevice device = TestDevice.on(hub);
         service.sendAll(device, List.of("first", "second", "third"));
         AtomicInteger deliveries = new AtomicInteger();
-        DeviceClient client = device.client(door);
+        DeviceClient client = device.listener(door);
         Messages.Inbox inbox = Messages.listen(client, message -> deliveries.incrementAndGet() == 1
                 ? IotHubMessageResult.ABANDON : IotHubMessageResult.COMPLETE);
         client.open(false);
@@ -225,7 +225,7 @@ class C2dTest {
             moved.advance("61s");
             assertEquals(FeedbackStatusCode.expired, later.feedback(stale.getMessageId()).getStatusCode());
         }
-        DeviceClient client = device.client(IotHubClientProtocol.AMQPS);
+        DeviceClient client = device.listener(IotHubClientProtocol.AMQPS);
         Messages.Inbox inbox = Messages.listen(client);
         client.open(false);
         try {
@@ -240,7 +240,7 @@ class C2dTest {
     }
 
     private static Message receive(TestDevice device, IotHubClientProtocol door, Action send) throws Exception {
-        DeviceClient client = device.client(door);
+        DeviceClient client = device.listener(door);
         Messages.Inbox inbox = Messages.listen(client);
         client.open(false);
         try {
@@ -255,7 +255,7 @@ class C2dTest {
     private static FeedbackRecord outcome(TestDevice device, IotHubClientProtocol door, IotHubMessageResult answer, int deliveries)
             throws Exception {
         AtomicInteger delivered = new AtomicInteger();
-        DeviceClient client = device.client(door);
+        DeviceClient client = device.listener(door);
         Messages.listen(client, message -> {
             delivered.incrementAndGet();
             return answer;

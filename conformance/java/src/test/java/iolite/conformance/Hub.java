@@ -4,10 +4,10 @@ import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import java.io.IOException;
-import java.net.URI;
-import java.net.http.HttpClient;
-import java.net.http.HttpRequest;
-import java.net.http.HttpResponse;
+import java.io.InputStream;
+import java.net.HttpURLConnection;
+import java.net.URL;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -21,7 +21,7 @@ import java.util.stream.StreamSupport;
 final class Hub implements AutoCloseable {
     private static final Duration READY = Duration.ofSeconds(20);
     private static final int LOG_TAIL_LINES = 80;
-    private static final HttpClient HTTP = HttpClient.newHttpClient();
+    private static final int CONTROL_MILLIS = 10_000;
 
     final String address;
     private final Path log;
@@ -133,30 +133,37 @@ final class Hub implements AutoCloseable {
         }
     }
 
-    private static boolean ready(String address) throws InterruptedException {
+    private static boolean ready(String address) {
         try {
-            return send(address, "GET", "/readyz", "").statusCode() == 200;
+            return open(address, "GET", "/readyz").getResponseCode() == 200;
         } catch (IOException e) {
             return false;
         }
     }
 
-    private String control(String method, String path, String body) throws Exception {
-        HttpResponse<String> response = send(address, method, path, body);
-        if (response.statusCode() >= 300) {
-            throw new IOException(method + " " + path + ": " + response.statusCode() + " " + response.body());
+    private String control(String method, String path, String body) throws IOException {
+        HttpURLConnection connection = open(address, method, path);
+        if (!body.isEmpty()) {
+            connection.setDoOutput(true);
+            connection.setRequestProperty("Content-Type", "application/json");
+            connection.getOutputStream().write(body.getBytes(StandardCharsets.UTF_8));
         }
-        return response.body();
+        if (connection.getResponseCode() >= 300) {
+            throw new IOException(method + " " + path + ": " + connection.getResponseCode());
+        }
+        try (InputStream answer = connection.getInputStream()) {
+            return new String(answer.readAllBytes(), StandardCharsets.UTF_8);
+        }
     }
 
-    private static HttpResponse<String> send(String address, String method, String path, String body)
-            throws IOException, InterruptedException {
-        HttpRequest request = HttpRequest.newBuilder(URI.create("http://" + address + ":8088" + path))
-                .timeout(Duration.ofSeconds(10))
-                .header("Content-Type", "application/json")
-                .method(method, HttpRequest.BodyPublishers.ofString(body))
-                .build();
-        return HTTP.send(request, HttpResponse.BodyHandlers.ofString());
+    /** Not java.net.http: its client settles this JVM's default SSLContext, before the CA is trusted. */
+    private static HttpURLConnection open(String address, String method, String path) throws IOException {
+        HttpURLConnection connection =
+                (HttpURLConnection) new URL("http://" + address + ":8088" + path).openConnection();
+        connection.setRequestMethod(method);
+        connection.setConnectTimeout(CONTROL_MILLIS);
+        connection.setReadTimeout(CONTROL_MILLIS);
+        return connection;
     }
 
     private static String tail(Path log) {

@@ -62,10 +62,13 @@ class MultiplexingTest {
     void aWrongKeyAtOpeningFailsAlone(IotHubClientProtocol door) throws Exception {
         try (Fleet fleet = new Fleet(door)) {
             TestDevice stranger = TestDevice.on(hub);
-            fleet.multiplexing.registerDeviceClient(forged(stranger, door));
+            DeviceClient forged = forged(stranger, door);
+            fleet.multiplexing.registerDeviceClient(forged);
             MultiplexingClientRegistrationException refusal =
                     assertThrows(MultiplexingClientRegistrationException.class, fleet::open);
             assertEquals(Set.of(stranger.id()), refusal.getRegistrationExceptions().keySet());
+            // The connection is up, but the SDK wants to be told again before it sends.
+            fleet.open();
             fleet.sendFromEach("sent all the same");
             for (TestDevice device : fleet.devices) {
                 assertEquals(List.of("sent all the same"), Events.bodies(Events.all(hub).of(device, 1)));

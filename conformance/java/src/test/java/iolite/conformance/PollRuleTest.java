@@ -19,7 +19,7 @@ class PollRuleTest {
             service.send(device, "first");
             service.send(device, "second");
         }
-        DeviceClient client = device.client(IotHubClientProtocol.HTTPS);
+        DeviceClient client = device.listener(IotHubClientProtocol.HTTPS);
         Messages.Inbox inbox = Messages.listen(client);
         client.open(false);
         try {
@@ -37,9 +37,7 @@ class PollRuleTest {
     void telemetryOverHttpsIsNoPoll() throws Exception {
         Hub hub = Hubs.main();
         TestDevice device = TestDevice.on(hub);
-        DeviceClient client = new DeviceClient(device.connectionString(), IotHubClientProtocol.HTTPS,
-                TestDevice.options().receiveInterval(Integer.MAX_VALUE).build());
-        client.open(false);
+        DeviceClient client = device.open(IotHubClientProtocol.HTTPS);
         try {
             for (int n = 0; n < 5; n++) {
                 Messages.send(client, Integer.toString(n));

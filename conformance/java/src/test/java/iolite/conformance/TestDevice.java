@@ -12,8 +12,8 @@ import java.util.UUID;
 
 /** A device of its own for each test, and the clients that act as it. */
 record TestDevice(Hub hub, String id, String key, String secondaryKey, String generationId) {
-    /** How often an HTTPS client asks for messages. The SDK's own default is every 10 ms. */
-    static final int POLL_MILLIS = 20;
+    private static final int POLL_MILLIS = 20;
+    private static final int NEVER = Integer.MAX_VALUE;
 
     static TestDevice on(Hub hub) throws Exception {
         return on(hub, DeviceStatus.Enabled);
@@ -31,15 +31,24 @@ record TestDevice(Hub hub, String id, String key, String secondaryKey, String ge
         return hub.device(id, key);
     }
 
-    /** A client that is not open yet. Its tokens outlive every move of the hub's clock. */
+    /** A client that is not open yet. */
     DeviceClient client(IotHubClientProtocol door) {
-        return new DeviceClient(connectionString(), door, options().build());
+        return new DeviceClient(connectionString(), door, options(door).build());
     }
 
-    static ClientOptions.ClientOptionsBuilder options() {
-        return ClientOptions.builder()
-                .sasTokenExpiryTime(Duration.ofDays(30).toSeconds())
-                .receiveInterval(POLL_MILLIS);
+    /** The same, and over HTTPS it asks for messages all the time. */
+    DeviceClient listener(IotHubClientProtocol door) {
+        return new DeviceClient(connectionString(), door, options(door).receiveInterval(POLL_MILLIS).build());
+    }
+
+    /**
+     * Tokens outlive every move of the hub's clock. Over HTTPS the client does not ask for messages: each poll keeps the
+     * SDK from sending meanwhile.
+     */
+    static ClientOptions.ClientOptionsBuilder options(IotHubClientProtocol door) {
+        ClientOptions.ClientOptionsBuilder options =
+                ClientOptions.builder().sasTokenExpiryTime(Duration.ofDays(30).toSeconds());
+        return door == IotHubClientProtocol.HTTPS ? options.receiveInterval(NEVER) : options;
     }
 
     /** An open client. */

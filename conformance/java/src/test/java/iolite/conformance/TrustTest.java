@@ -59,7 +59,7 @@ class TrustTest {
         assertTrue(store.isCertificateEntry(alias), "Java takes it for a trusted certificate");
 
         TestDevice device = TestDevice.on(hub);
-        ClientOptions options = TestDevice.options().sslContext(trusting(store)).build();
+        ClientOptions options = TestDevice.options(door).sslContext(trusting(store)).build();
         assertSends(device, new DeviceClient(device.connectionString(), door, options));
     }
 
@@ -68,7 +68,7 @@ class TrustTest {
     void withoutTheCaTheClientRefusesTheHub(IotHubClientProtocol door) throws Exception {
         KeyStore jdk = KeyStore.getInstance(Path.of(System.getProperty("java.home"), "lib", "security", "cacerts").toFile(), PASSWORD);
         TestDevice device = TestDevice.on(hub);
-        ClientOptions options = TestDevice.options().sslContext(trusting(jdk)).build();
+        ClientOptions options = TestDevice.options(door).sslContext(trusting(jdk)).build();
         DeviceClient client = new DeviceClient(device.connectionString(), door, options);
         client.setRetryPolicy(new NoRetry());
         try {
