@@ -8,7 +8,7 @@
 //
 // One goroutine per connection reads: the caller of [Server.ServeConn]. A second one writes and exists only while
 // there is something to write. Whatever became ready since the last write leaves in one write. One timer per
-// connection sends heartbeats and notices silence. An idle connection holds no buffers.
+// connection sends heartbeats and notices silence. An idle connection holds one small buffer.
 //
 // # Callbacks
 //

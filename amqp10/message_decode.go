@@ -4,7 +4,8 @@ import "errors"
 
 var errSection = errors.New("amqp10: message section unknown, repeated or out of order")
 
-// Decode replaces m by the message in payload. Data sections and binary values alias payload. Sections must come in the
+// Decode replaces m by the message in payload. Data sections and binary values alias payload; the
+// texts of one section share one copy. Sections must come in the
 // order of AMQP 3.2, each at most once except data and amqp-sequence; all are optional, the body too.
 func (m *Message) Decode(payload []byte, lim Limits) error {
 	*m = Message{}

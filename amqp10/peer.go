@@ -27,7 +27,7 @@ type Peer interface {
 	// sends), a Sender when it is RoleSender (the client receives). A non-nil error refuses: the engine answers with an
 	// attach whose terminus is null, then detach(closed, error) (AMQP 2.6.3), and calls no node.
 	//
-	// During the call the link can be shaped with SetMaxMessageSize, SetCreditWindow, SetProperties,
+	// During the call the link can be shaped with SetMaxMessageSize, SetCreditWindow, SetRcvSettleMode, SetProperties,
 	// SetOfferedCapabilities, SetSource, SetTarget and SetUserData. Sending on it is possible once Flow was called.
 	Attach(l *Link) (Node, *Error)
 
