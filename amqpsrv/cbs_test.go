@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/iolite-emulator/iolite/amqp10"
+	"github.com/iolite-emulator/iolite/clock"
 	"github.com/iolite-emulator/iolite/hub"
 	"github.com/iolite-emulator/iolite/store"
 )
@@ -311,5 +312,47 @@ func TestAuthOff(t *testing.T) {
 	r.sender(r.session(c), "/messages/devicebound")
 	if status, text := r.put(c, "Bearer anything"); status != 200 {
 		t.Errorf("%d %s", status, text)
+	}
+}
+
+// Trap 14: expiration may be there or not, in whatever type, and so may other keys; only the token counts.
+func TestTrap14ExpirationDoesNotMatter(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	token := r.deviceToken(r.device("d1"), time.Hour)
+	c := rawOpen(t, r.dial(), 65536)
+	c.begin(0)
+	c.cbsPair(0, 0)
+	for i, more := range []amqp10.Map{
+		nil,
+		{{Key: "expiration", Value: amqp10.TimestampOf(r.clock.Now().Add(-time.Hour))}, {Key: "server-timeout", Value: uint32(5000)}},
+		{{Key: "expiration", Value: "never"}, {Key: "locales", Value: "en"}},
+	} {
+		m := request("x", token)
+		m.ApplicationProperties = append(m.ApplicationProperties, more...)
+		c.transfer(0, 0, uint32(i), 0, encoded(t, m))
+		if got := c.decode(c.message()).ApplicationProperties.Get("status-code"); got != int32(200) {
+			t.Errorf("%v: status %v", more, got)
+		}
+	}
+}
+
+// Trap 15: a peer that wants to hear from us at least every 300 ms does, with links or without.
+func TestTrap15Heartbeats(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	c := &raw{t: t, conn: r.dial()}
+	defer func() { _ = c.conn.Close() }()
+	c.write([]byte{'A', 'M', 'Q', 'P', 0, 1, 0, 0})
+	c.send(0, performOpen, nil, "raw", "localhost", uint32(65536), uint16(10), uint32(300))
+	r.must(c.conn.SetReadDeadline(clock.Wall().Add(patience)))
+	var header [8]byte
+	if _, err := io.ReadFull(c.conn, header[:]); err != nil {
+		t.Fatal(err)
+	}
+	c.expect(performOpen)
+	for range 3 {
+		var frame [8]byte
+		if _, err := io.ReadFull(c.conn, frame[:]); err != nil || frame != [8]byte{0, 0, 0, 8, 2} {
+			t.Fatalf("%v, %v", frame, err)
+		}
 	}
 }
