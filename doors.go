@@ -18,40 +18,45 @@ import (
 type wantedDoor struct {
 	door door.Door
 	port Port
-	tls  bool
-	head func(*door.Conn)
+	tls  *tls.Config // nil for a door without TLS
 }
 
-// openDoors binds every port; nothing is accepted before serve is called. On failure it closes what it opened.
-func (e *Emulator) openDoors(ctx context.Context, config *tls.Config) error {
+// openDoors binds every port; nothing is accepted before serve is called. Close closes what was opened when one fails.
+func (e *Emulator) openDoors(ctx context.Context) error {
 	o := &e.options
 	for _, w := range []wantedDoor{
-		{door.MQTT, o.MQTT, true, e.broker.Serve},
-		{door.AMQP, o.AMQP, true, e.amqp.Serve},
-		{door.HTTPS, o.HTTPS, true, e.http.Serve},
-		{door.PlainAMQP, o.EventHub, false, e.amqp.Serve},
+		{door.MQTT, o.MQTT, e.ca.TLSConfig()}, // one configuration each: session tickets of one door are no good at another
+		{door.AMQP, o.AMQP, e.ca.TLSConfig()},
+		{door.HTTPS, o.HTTPS, e.ca.TLSConfig()},
+		{door.PlainAMQP, o.EventHub, nil},
 	} {
 		if w.port == Off {
 			continue
 		}
-		var t *tls.Config
-		if w.tls {
-			t = config
-		}
-		l, err := e.openDoor(ctx, w, t)
+		l, err := e.openDoor(ctx, w)
 		if err != nil {
-			e.closeDoors()
 			return err
 		}
-		e.doors = append(e.doors, openedDoor{Listener: l, head: w.head, moved: w.port != AnyPort && int(w.port) != l.Addr().Port, wanted: int(w.port)})
+		e.doors = append(e.doors, openedDoor{l, w.port != AnyPort && int(w.port) != l.Addr().Port})
 	}
 	return nil
 }
 
+// head returns who stands behind a door.
+func (e *Emulator) head(d door.Door) func(*door.Conn) {
+	switch d {
+	case door.MQTT:
+		return e.broker.Serve
+	case door.HTTPS:
+		return e.http.Serve
+	}
+	return e.amqp.Serve
+}
+
 // openDoor binds one port. A port that we have no right to is replaced by a free one unless ports are strict; one that is taken
 // is an error, for no SDK would look elsewhere and the other program would get our clients.
-func (e *Emulator) openDoor(ctx context.Context, w wantedDoor, config *tls.Config) (*door.Listener, error) {
-	l, err := door.Listen(ctx, w.door, e.address(w.port), config, e.log)
+func (e *Emulator) openDoor(ctx context.Context, w wantedDoor) (*door.Listener, error) {
+	l, err := door.Listen(ctx, w.door, e.address(w.port), w.tls, e.log)
 	switch {
 	case err == nil:
 		return l, nil
@@ -62,7 +67,7 @@ func (e *Emulator) openDoor(ctx context.Context, w wantedDoor, config *tls.Confi
 	case e.options.StrictPorts:
 		return nil, fmt.Errorf("%w: to allow it: %s", err, grantCommand())
 	}
-	l, err = door.Listen(ctx, w.door, e.address(AnyPort), config, e.log)
+	l, err = door.Listen(ctx, w.door, e.address(AnyPort), w.tls, e.log)
 	if err != nil {
 		return nil, err
 	}

@@ -42,12 +42,10 @@ type Emulator struct {
 	close   sync.Once
 }
 
-// openedDoor is a bound door and who stands behind it.
+// openedDoor is a bound door.
 type openedDoor struct {
 	*door.Listener
-	head   func(*door.Conn)
-	moved  bool // not on the port that was wanted
-	wanted int
+	moved bool // not on the port that was wanted
 }
 
 // Start opens an emulator: when it returns, seeds are loaded and every door accepts. ctx bounds the start only; Close ends the emulator.
@@ -72,7 +70,7 @@ func Start(ctx context.Context, o Options) (*Emulator, error) {
 	return e, nil
 }
 
-// build makes the parts, from the ground floor up. Nothing listens yet.
+// build makes the parts below the heads, from the ground floor up. Nothing listens yet.
 func (e *Emulator) build() error {
 	o := &e.options
 	var err error
@@ -93,17 +91,22 @@ func (e *Emulator) build() error {
 	if err != nil {
 		return err
 	}
-	e.broker = broker.New(broker.Config{Hub: e.hub, Logger: e.log})
-	e.amqp = amqpsrv.New(amqpsrv.Config{Hub: e.hub, Logger: e.log, Hostname: o.Hostname})
-	e.http = httpapi.New(httpapi.Config{Hub: e.hub, Logger: e.log, MQTT: e.broker.Serve, AMQP: e.amqp.Serve})
 	return nil
+}
+
+// buildHeads makes the heads. The AMQP head tells its port in redirects, so the doors are bound by now.
+func (e *Emulator) buildHeads() {
+	e.broker = broker.New(broker.Config{Hub: e.hub, Logger: e.log})
+	e.amqp = amqpsrv.New(amqpsrv.Config{Hub: e.hub, Logger: e.log, Hostname: e.options.Hostname, Port: uint32(e.Port(door.AMQP))})
+	e.http = httpapi.New(httpapi.Config{Hub: e.hub, Logger: e.log, MQTT: e.broker.Serve, AMQP: e.amqp.Serve})
 }
 
 // open binds the doors, loads the seeds, then lets clients in. The control API answers first: it says "not ready" until then.
 func (e *Emulator) open(ctx context.Context) error {
-	if err := e.openDoors(ctx, e.ca.TLSConfig()); err != nil {
+	if err := e.openDoors(ctx); err != nil {
 		return err
 	}
+	e.buildHeads()
 	if err := e.openControl(ctx); err != nil {
 		return err
 	}
@@ -111,7 +114,7 @@ func (e *Emulator) open(ctx context.Context) error {
 		return err
 	}
 	for _, d := range e.doors {
-		d.Serve(d.head)
+		d.Serve(e.head(d.Door()))
 	}
 	e.ready.Store(true)
 	return nil
@@ -123,9 +126,11 @@ func (e *Emulator) Close() {
 		e.ready.Store(false)
 		e.closeControl()
 		e.hub.Close()
-		e.broker.Close()
-		e.amqp.Close()
-		e.http.Close()
+		if e.http != nil { // the doors were bound, so the heads were built
+			e.broker.Close()
+			e.amqp.Close()
+			e.http.Close()
+		}
 		e.closeDoors()
 		e.clock.Stop()
 	})
