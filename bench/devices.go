@@ -37,7 +37,7 @@ func (b *bench) measureDevices(ctx context.Context) error {
 			fmt.Fprintf(os.Stderr, "%d devices need more open files than the limit of %d: left out\n", n, limit)
 			continue
 		}
-		for _, open := range []func(context.Context) (*crowd, error){b.emulatorCrowd, b.mosquittoCrowd, b.bareCrowd} {
+		for _, open := range []func(context.Context) (*crowd, error){b.emulatorCrowd, b.againstCrowd, b.mosquittoCrowd, b.bareCrowd} {
 			c, err := open(ctx)
 			if err != nil {
 				return err
@@ -126,14 +126,25 @@ func (b *bench) cpuWhileQuiet(p *process) (float64, error) {
 }
 
 func (b *bench) emulatorCrowd(ctx context.Context) (*crowd, error) {
-	e, err := launch(ctx, b.program, b.address, filepath.Join(b.dir, "kept"))
+	return b.crowdOf(ctx, emulatorName, b.program)
+}
+
+func (b *bench) againstCrowd(ctx context.Context) (*crowd, error) {
+	if b.against == "" {
+		return nil, nil
+	}
+	return b.crowdOf(ctx, againstName, b.against)
+}
+
+func (b *bench) crowdOf(ctx context.Context, name, program string) (*crowd, error) {
+	e, err := launch(ctx, program, b.address, filepath.Join(b.dir, "kept"))
 	if err != nil {
 		return nil, err
 	}
 	return &crowd{
-		name: emulatorName, process: e.process,
+		name: name, process: e.process,
 		register: func(n int) error { return e.register(ctx, n) },
-		connect:  func(i int) (net.Conn, error) { return e.connectIdle(i) },
+		connect:  e.connectIdle,
 	}, nil
 }
 

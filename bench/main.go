@@ -21,6 +21,7 @@ import (
 // bench is one run of the command.
 type bench struct {
 	program    string // the emulator; built when empty
+	against    string // another emulator to compare with
 	address    string
 	running    string // control address of an emulator that runs already
 	pid        int
@@ -84,6 +85,7 @@ func parse(args []string) (*bench, error) {
 	b := &bench{}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&b.program, "emulator", "", "the emulator's `program`; built from the module above when empty")
+	f.StringVar(&b.against, "against", "", "another emulator's `program`, measured in turn with the first: for paired ratios of before and after")
 	f.StringVar(&b.address, "address", "127.0.0.1", "loopback `address` for everything that is started")
 	f.StringVar(&b.running, "running", "", "control `address` of an emulator that runs already: only telemetry is measured")
 	f.IntVar(&b.pid, "pid", 0, "its process `id`")

@@ -129,6 +129,8 @@ func find(list *[]series, name string) *series {
 func (r *report) finish() {
 	for i := range r.Telemetry {
 		c := &r.Telemetry[i]
+		at := max(slices.IndexFunc(c.Servers, func(s series) bool { return s.Name == emulatorName }), 0)
+		c.Servers[0], c.Servers[at] = c.Servers[at], c.Servers[0]
 		for _, peer := range c.Servers[1:] {
 			if c.Ratios == nil {
 				c.Ratios = map[string]float64{}

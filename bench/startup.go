@@ -55,41 +55,51 @@ func timeToReady(control, name string, args ...string) (time.Duration, error) {
 	return ready.Sub(begin), err
 }
 
-// measureStartup starts the emulator with a kept CA, with a new one, and the bare peer, in turn, runs times each.
+// measureStartup starts the emulator with a kept CA, with a new one, and the bare peer, in turn, as often as was asked for.
 func (b *bench) measureStartup() error {
 	kept := filepath.Join(b.dir, "kept")
-	if _, err := b.startEmulator(kept); err != nil { // makes the CA, and reads the program into the page cache
+	if _, err := b.startEmulator(b.program, kept); err != nil { // makes the CA, and reads the program into the page cache
 		return err
 	}
 	for i := range b.starts {
-		warm, err := b.startEmulator(kept)
-		if err != nil {
-			return err
+		cold := filepath.Join(b.dir, fmt.Sprintf("new-%d", i))
+		for _, s := range []struct {
+			name  string
+			start func() (time.Duration, error)
+		}{
+			{emulatorName + ", CA kept", func() (time.Duration, error) { return b.startEmulator(b.program, kept) }},
+			{emulatorName + ", new CA", func() (time.Duration, error) { return b.startEmulator(b.program, cold) }},
+			{againstName + ", CA kept", func() (time.Duration, error) { return b.startEmulator(b.against, kept) }},
+			{"bare Go, three TLS ports", b.startBare},
+		} {
+			d, err := s.start()
+			if err != nil {
+				return err
+			}
+			if d > 0 {
+				b.report.start(s.name, d)
+			}
 		}
-		cold, err := b.startEmulator(filepath.Join(b.dir, fmt.Sprintf("new-%d", i)))
-		if err != nil {
-			return err
-		}
-		bare, err := b.startBare()
-		if err != nil {
-			return err
-		}
-		b.report.start("emulator, CA kept", warm)
-		b.report.start("emulator, new CA", cold)
-		b.report.start("bare Go, three TLS ports", bare)
 	}
 	return nil
 }
 
-func (b *bench) startEmulator(certs string) (time.Duration, error) {
+// startEmulator does nothing, in no time, without a program.
+func (b *bench) startEmulator(program, certs string) (time.Duration, error) {
+	if program == "" {
+		return 0, nil
+	}
 	control, err := freeAddress(b.address)
 	if err != nil {
 		return 0, err
 	}
-	return timeToReady(control, b.program, emulatorFlags(b.address, control, certs)...)
+	return timeToReady(control, program, emulatorFlags(b.address, control, certs)...)
 }
 
 func (b *bench) startBare() (time.Duration, error) {
+	if !b.peers {
+		return 0, nil
+	}
 	control, err := freeAddress(b.address)
 	if err != nil {
 		return 0, err

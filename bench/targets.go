@@ -25,8 +25,11 @@ type target struct {
 	read func(limit time.Duration) (*reader, error) // of everything; nil for none
 }
 
-// emulatorName is the name of what is measured; everything else is a peer.
-const emulatorName = "iolite"
+// Names of what is measured; everything else is a peer.
+const (
+	emulatorName = "iolite"
+	againstName  = "iolite, the other" // the program of -against
+)
 
 // Devices of each way to send, so that no connection takes another's place.
 const (
@@ -273,11 +276,11 @@ func (p *process) awaitPort(address string) error {
 	return fmt.Errorf("nothing listens at %s: %s", address, p.stderr)
 }
 
-// mqttTarget is the peer as an MQTT server that takes anybody.
-func (p *peerProcess) mqttTarget(name string, config *tls.Config) target {
-	return target{name: name, process: p.process, dial: func(i int, limit time.Duration) (sender, error) {
+// dialMQTT connects senders to a peer that takes anybody.
+func (p *peerProcess) dialMQTT(config *tls.Config) func(int, time.Duration) (sender, error) {
+	return func(i int, limit time.Duration) (sender, error) {
 		return dialMQTT(p.address, config, mqttLogin{clientID: deviceID(i)}, eventsTopic(i), limit)
-	}}
+	}
 }
 
 // readAll subscribes to everything.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"time"
 )
@@ -30,7 +31,8 @@ func (b *bench) measureTelemetry(ctx context.Context) error {
 	for round := range b.rounds {
 		for i := range cases {
 			c := &cases[i]
-			for _, t := range c.targets {
+			for j := range c.targets {
+				t := c.targets[(j+round)%len(c.targets)] // nobody is always the first
 				if err := ctx.Err(); err != nil {
 					return err
 				}
@@ -110,9 +112,6 @@ func (b *bench) cases(ctx context.Context) (list []benchCase, stop func(), err e
 		return nil, stop, err
 	}
 	servers = append(servers, e.process)
-	if err := e.register(ctx, allDevices); err != nil {
-		return nil, stop, err
-	}
 	stop = func() {
 		b.reportMemoryUnderLoad(e)
 		_ = e.cleanUp(context.WithoutCancel(ctx))
@@ -120,11 +119,33 @@ func (b *bench) cases(ctx context.Context) (list []benchCase, stop func(), err e
 			p.stop()
 		}
 	}
-	peers := peers{}
-	if b.peers {
-		peers, err = b.startPeers(&servers)
+	if err := e.register(ctx, allDevices); err != nil {
+		return nil, stop, err
 	}
-	return b.selected(b.allCases(e, peers)), stop, err
+	list = b.waysOf(e, emulatorName)
+	if b.against != "" {
+		other, err := launch(ctx, b.against, b.address, filepath.Join(b.dir, "kept"))
+		if err != nil {
+			return nil, stop, err
+		}
+		servers = append(servers, other.process)
+		if err := other.register(ctx, allDevices); err != nil {
+			return nil, stop, err
+		}
+		for i, c := range b.waysOf(other, againstName) {
+			list[i].targets = append(list[i].targets, c.targets...)
+		}
+	}
+	if b.peers {
+		peers, err := b.startPeers(&servers)
+		if err != nil {
+			return nil, stop, err
+		}
+		for i := range list {
+			list[i].targets = append(list[i].targets, b.peersOf(peers, list[i].group)...)
+		}
+	}
+	return b.selected(list), stop, nil
 }
 
 // peers are the servers to compare with; a nil one is left out.
@@ -152,55 +173,73 @@ func (b *bench) startPeers(servers *[]*process) (p peers, err error) {
 	return p, err
 }
 
-// allCases is the table of what is measured.
-func (b *bench) allCases(e *emulator, p peers) []benchCase {
-	of := func(dial func(int, time.Duration) (sender, error)) target {
-		return target{name: emulatorName, process: e.process, dial: dial}
-	}
-	mqtt := []target{of(e.dialMQTT)}
-	webSocket := []target{of(e.dialWebSocket)}
-	read := []target{withReader(of(e.dialMQTT), e.readEvents)}
-	https := []target{of(e.dialHTTPS)}
-	if p.mosquitto != nil {
-		m := p.mosquitto.mqttTarget("mosquitto", b.peerTLS)
-		mqtt, read = append(mqtt, m), append(read, withReader(m, p.mosquitto.readAll(b.peerTLS)))
-		m.dial = func(i int, limit time.Duration) (sender, error) {
-			return dialWebSocket(p.mosquitto.webSocket, "/mqtt", b.peerTLS, mqttLogin{clientID: deviceID(i)}, eventsTopic(i), limit)
+// The ways to send, as they are called in the report.
+const (
+	groupMQTT      = "MQTT"
+	groupMQTTRead  = "MQTT, one reader of everything"
+	groupWebSocket = "MQTT over WebSocket"
+	groupAMQP      = "AMQP"
+	groupAMQPRead  = "AMQP, one reader of everything"
+	groupLinks     = "AMQP, all links on one connection"
+	groupHTTPS     = "HTTPS"
+	groupHTTPSRead = "HTTPS, one reader of everything"
+)
+
+// waysOf is the table of what is measured.
+func (b *bench) waysOf(e *emulator, name string) (list []benchCase) {
+	add := func(group string, conns int, read bool, dial func(int, time.Duration) (sender, error), loads ...load) {
+		t := target{name: name, process: e.process, dial: dial}
+		if read {
+			t.read = e.readEvents
 		}
-		webSocket = append(webSocket, m)
+		for _, l := range loads {
+			list = append(list, benchCase{group, l, conns, []target{t}})
+		}
 	}
-	if p.floor != nil {
-		mqtt = append(mqtt, p.floor.mqttTarget("bare Go", b.peerTLS), p.gathered.mqttTarget("bare Go, gathered", b.peerTLS))
-		https = append(https, target{name: "bare net/http", process: p.http.process, dial: func(_ int, limit time.Duration) (sender, error) {
+	add(groupMQTT, b.conns, false, e.dialMQTT, flood, each, one)
+	add(groupMQTTRead, b.conns, true, e.dialMQTT, flood, each, one)
+	add(groupWebSocket, b.conns, false, e.dialWebSocket, flood, each, one)
+	add(groupAMQP, b.conns, false, e.dialAMQP, flood, each, one)
+	add(groupAMQPRead, b.conns, true, e.dialAMQP, flood, each, one)
+	add(groupLinks, 1, false, e.dialManyLinks(b.conns), flood.times(b.conns), each.times(b.conns))
+	add(groupHTTPS, b.conns, false, e.dialHTTPS, one)
+	add(groupHTTPSRead, b.conns, true, e.dialHTTPS, one)
+	return list
+}
+
+// peersOf returns the peers that take what a group sends.
+func (b *bench) peersOf(p peers, group string) (list []target) {
+	mosquitto := func(read bool, dial func(int, time.Duration) (sender, error)) {
+		if p.mosquitto == nil {
+			return
+		}
+		t := target{name: "mosquitto", process: p.mosquitto.process, dial: dial}
+		if read {
+			t.read = p.mosquitto.readAll(b.peerTLS)
+		}
+		list = append(list, t)
+	}
+	switch group {
+	case groupMQTT:
+		mosquitto(false, p.mosquitto.dialMQTT(b.peerTLS))
+		list = append(list, target{name: "bare Go", process: p.floor.process, dial: p.floor.dialMQTT(b.peerTLS)},
+			target{name: "bare Go, gathered", process: p.gathered.process, dial: p.gathered.dialMQTT(b.peerTLS)})
+	case groupMQTTRead:
+		mosquitto(true, p.mosquitto.dialMQTT(b.peerTLS))
+	case groupWebSocket:
+		mosquitto(false, func(i int, limit time.Duration) (sender, error) {
+			return dialWebSocket(p.mosquitto.webSocket, "/mqtt", b.peerTLS, mqttLogin{clientID: deviceID(i)}, eventsTopic(i), limit)
+		})
+	case groupHTTPS:
+		list = append(list, target{name: "bare net/http", process: p.http.process, dial: func(_ int, limit time.Duration) (sender, error) {
 			return dialHTTPS(p.http.address, "/", "none", b.peerTLS, limit)
 		}})
 	}
-	amqp := []target{of(e.dialAMQP)}
-	links := []target{of(e.dialManyLinks(b.conns))}
-	var list []benchCase
-	add := func(group string, conns int, targets []target, loads ...load) {
-		for _, l := range loads {
-			list = append(list, benchCase{group, l, conns, targets})
-		}
-	}
-	add("MQTT", b.conns, mqtt, flood, each, one)
-	add("MQTT, one reader of everything", b.conns, read, flood, each, one)
-	add("MQTT over WebSocket", b.conns, webSocket, flood, each, one)
-	add("AMQP", b.conns, amqp, flood, each, one)
-	add("AMQP, one reader of everything", b.conns, []target{withReader(amqp[0], e.readEvents)}, flood, each, one)
-	add(fmt.Sprintf("AMQP, %d links on one connection", b.conns), 1, links, flood.times(b.conns), each.times(b.conns))
-	add("HTTPS", b.conns, https, one)
-	add("HTTPS, one reader of everything", b.conns, []target{withReader(https[0], e.readEvents)}, one)
 	return list
 }
 
 // times is the load of n devices that share a connection.
 func (l load) times(n int) load { return load{l.name, l.unit, l.window * n} }
-
-func withReader(t target, read func(time.Duration) (*reader, error)) target {
-	t.read = read
-	return t
-}
 
 // selected leaves the cases whose "group, load" matches the pattern that was asked for.
 func (b *bench) selected(cases []benchCase) []benchCase {
