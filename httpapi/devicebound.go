@@ -36,7 +36,9 @@ func (s *Server) getDevicebound(w http.ResponseWriter, r *http.Request, d *hub.D
 // deleteDevicebound is DELETE .../devicebound/{lock}: complete, or with the query parameter reject, whatever its value, reject.
 func (s *Server) deleteDevicebound(w http.ResponseWriter, r *http.Request, d *hub.DeviceSession) error {
 	settle := d.CompleteC2D
-	if _, reject := queryValue(r.URL.RawQuery, "reject"); reject {
+	_, reject := queryValue(r.URL.RawQuery, "reject")
+	_, rejectOfJava := queryValue(r.URL.RawQuery, "?reject") // azure-iot-sdk-java, transport/https/IotHubRejectUri.java
+	if reject || rejectOfJava {
 		settle = d.RejectC2D
 	}
 	if err := settle(r.Context(), param(r, "lock")); err != nil {

@@ -70,6 +70,7 @@ func TestSettlingOverHTTP(t *testing.T) {
 		{"reject without value", "DELETE", "", "&reject", false, "Rejected"},
 		{"reject with empty value", "DELETE", "", "&reject=", false, "Rejected"},
 		{"reject with value", "DELETE", "", "&reject=true", false, "Rejected"},
+		{"reject of the Java SDK", "DELETE", "", "&%3Freject=true", false, "Rejected"},
 		{"abandon", "POST", "/abandon", "", true, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

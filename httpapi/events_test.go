@@ -118,7 +118,7 @@ func TestBatchIsStoredAllOrNone(t *testing.T) {
 		return r.ask("POST", eventsOf, r.deviceToken("d1"), body, "Content-Type", "application/vnd.microsoft.iothub.json; charset=utf-8")
 	}
 	post(`[{"body":"aGVsbG8=","properties":{"iothub-app-Xy":"v","iothub-messageid":"m1","iothub-app-n":3,"iothub-app-b":true}},
-		{"body":"raw text","base64Encoded":false},
+		{"body":"raw text","base64Encoded":false,"properties":{"iothub-creation-time-utc":"2024-02-29T12:34:56.0000789Z"}},
 		{"body":"","base64Encoded":true,"properties":null,"unknown":{}}]`).want(204, "")
 	got := r.events()
 	if len(got) != 3 {
@@ -130,6 +130,9 @@ func TestBatchIsStoredAllOrNone(t *testing.T) {
 	want := []store.Property{{Name: "Xy", Value: "v"}, {Name: "n", Value: "3"}, {Name: "b", Value: "true"}}
 	if diff := cmp.Diff(want, got[0].Properties); diff != "" || got[0].MessageID != "m1" {
 		t.Errorf("message id %q, properties (-want +got):\n%s", got[0].MessageID, diff)
+	}
+	if got[1].CreationTime != "2024-02-29T12:34:56.0000789Z" {
+		t.Errorf("creation time %q under the name that the Java SDK gives it", got[1].CreationTime)
 	}
 	for name, bad := range map[string]string{
 		"no JSON":                "[{",

@@ -82,15 +82,20 @@ func unescape(segment string) string {
 func queryValue(rawQuery, name string) (value string, ok bool) {
 	for pair := range strings.SplitSeq(rawQuery, "&") {
 		key, v, _ := strings.Cut(pair, "=")
-		if len(key) != len(name) || !strings.EqualFold(key, name) {
-			continue
+		if strings.EqualFold(queryUnescape(key), name) {
+			return queryUnescape(v), true
 		}
-		if strings.ContainsAny(v, "%+") {
-			if s, err := url.QueryUnescape(v); err == nil {
-				v = s
-			}
-		}
-		return v, true
 	}
 	return "", false
+}
+
+func queryUnescape(text string) string {
+	if !strings.ContainsAny(text, "%+") {
+		return text
+	}
+	s, err := url.QueryUnescape(text)
+	if err != nil {
+		return text
+	}
+	return s
 }

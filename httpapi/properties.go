@@ -27,6 +27,7 @@ var systemFields = []struct {
 	{"iothub-contenttype", func(p *store.SystemProperties) *string { return &p.ContentType }},
 	{"iothub-contentencoding", func(p *store.SystemProperties) *string { return &p.ContentEncoding }},
 	{"iothub-creationtimeutc", func(p *store.SystemProperties) *string { return &p.CreationTime }},
+	{"iothub-creation-time-utc", func(p *store.SystemProperties) *string { return &p.CreationTime }}, // azure-iot-sdk-java
 	{"iothub-messageschema", func(p *store.SystemProperties) *string { return &p.MessageSchema }},
 	{"iothub-interface-id", func(p *store.SystemProperties) *string { return &p.InterfaceID }},
 	{"iothub-operation", func(p *store.SystemProperties) *string { return &p.Operation }},
