@@ -74,10 +74,13 @@ func setSystem(p *store.SystemProperties, name, value string) (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	if key == "exp" {
+	switch key {
+	case "exp":
 		var err error
 		p.Expiry, err = parseExpiry(value)
 		return true, err
+	case "cdid", "cmid": // who sends, as the Java SDK says with every message; the hub stamps what was proven
+		return true, nil
 	}
 	field := systemField(p, key)
 	if field == nil {

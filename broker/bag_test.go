@@ -32,6 +32,7 @@ func TestBagReadsWhatSDKsWrite(t *testing.T) {
 		"%61%3d=%c3%A9":                  props(property("a=", "é")),
 		"b=2&a=1":                        props(property("b", "2"), property("a", "1")),
 		"a=x/y":                          props(property("a", "x/y")),
+		"$.cdid=d9&%24.cmid=m9&a=1":      props(property("a", "1")),
 		"$.unknown=1":                    props(property("$.unknown", "1")),
 		"iothub-creation-time-utc=t":     props(property("iothub-creation-time-utc", "t")),
 		"$.mid=1&%24.cid=2&%24%2Euid=3":  {SystemProperties: store.SystemProperties{MessageID: "1", CorrelationID: "2", UserID: "3"}},
