@@ -55,7 +55,8 @@ var (
 	// ErrNoCredit: the client has granted no credit for this delivery. Sender.Flow is called when it grants some.
 	ErrNoCredit = errors.New("amqp10: no link credit")
 	// ErrBusy: the connection's output, the session's window or the number of unsettled deliveries is at its limit.
-	// Sender.Flow is called when there is room again.
+	// Sender.Flow is called when there is room again, on another goroutine perhaps before Send's caller has looked at the
+	// error: whoever pauses on ErrBusy must not forget a Flow that came meanwhile.
 	ErrBusy = errors.New("amqp10: too much is waiting to be sent or settled")
 	// ErrDetached: the link is gone, whoever ended it.
 	ErrDetached = errors.New("amqp10: link detached")

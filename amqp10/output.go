@@ -45,12 +45,17 @@ func (c *Conn) signal() {
 	if c.out == nil && len(c.due) == 0 && len(c.notes) == 0 {
 		return
 	}
-	if c.reading.Load() && (c.out == nil || len(c.out.b) < eagerOutput) {
+	if c.held() {
 		return
 	}
 	c.writing = true
 	c.writers.Add(1)
 	go c.write()
+}
+
+// held says that the reader is at work and will see to what is ready when it rests. mu is held.
+func (c *Conn) held() bool {
+	return c.reading.Load() && (c.out == nil || len(c.out.b) < eagerOutput)
 }
 
 // write is the writer goroutine. It ends when there is nothing left to write and no note left to run.
@@ -63,6 +68,10 @@ func (c *Conn) write() {
 		switch {
 		case c.out != nil && !c.broken:
 			c.flush()
+			if c.held() { // only after a write: a reader that never rests for long must not starve the client
+				c.writing = false
+				return
+			}
 			noted = false
 		case c.noted.Load() && !noted:
 			c.mu.Unlock()
