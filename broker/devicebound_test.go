@@ -279,7 +279,8 @@ func TestAClientThatReadsNoAcknowledgementsIsCut(t *testing.T) {
 		}
 	}
 	r.expectRule("slow-consumer")
-	if n := len(r.events()); n*each > highWater+len(burst) {
+	// One chunk hangs in the write, another one waits, and a burst is being read.
+	if n := len(r.events()); n*each > 2*highWater+len(burst) {
 		t.Errorf("%d messages were taken from a client that does not read", n)
 	}
 }
