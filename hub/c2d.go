@@ -134,8 +134,9 @@ func (s *ServiceSession) PurgeC2D(ctx context.Context, deviceID string) (int, er
 
 // SubscribeC2D pushes the device's messages to deliver, in order, at most as many as the subscription has credit. deliver
 // is called without hub locks, one call at a time, must not block, and returns false when it could not take the message, which then
-// goes back in its place uncounted and sets the credit to 0. A second subscription replaces the first. A later message may be pushed
-// while an earlier one is not settled; one that comes back goes before those that were not pushed yet.
+// goes back in its place uncounted and sets the credit to 0, unless that was set anew since the call began. A second subscription
+// replaces the first. A later message may be pushed while an earlier one is not settled; one that comes back goes before those that
+// were not pushed yet.
 func (s *DeviceSession) SubscribeC2D(deliver func(store.Message) bool) (*Subscription, error) {
 	if s.options.Transient {
 		return nil, s.hub.NewError(CodeInvalidOperation, "a single request cannot subscribe")

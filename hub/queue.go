@@ -49,12 +49,13 @@ type queue struct {
 // later puts f off until mu is free.
 func (q *queue) later(f func()) { q.after = append(q.after, f) }
 
-// unlock pushes what has become possible, frees mu and does what had to wait.
+// unlock pushes what has become possible, ends the drains for which nothing has, frees mu and does what had to wait.
 func (q *queue) unlock() {
 	for q.dirty { // taking a message may let others expire
 		q.dirty = false
 		q.wake()
 	}
+	q.finishDrains()
 	after := q.after
 	q.after = nil
 	q.mu.Unlock()

@@ -16,6 +16,9 @@ type Subscription struct {
 
 	// Guarded by queue.mu.
 	credit    int
+	changes   uint64              // how often the credit was set from outside
+	pushedAt  uint64              // changes when the last deliver began
+	drained   func()              // to be called when the push is through; nil when nobody wants to know
 	pushing   bool                // a goroutine is at it
 	unsettled map[string]struct{} // tokens of what was pushed
 }
@@ -35,6 +38,7 @@ func (q *queue) drop(s *Subscription) {
 		return
 	}
 	q.subs = slices.Delete(q.subs, at, at+1)
+	s.drained = nil
 	for token := range maps.Keys(s.unsettled) {
 		_ = q.release(token, false) // settled or timed out in this very moment: nothing to give back
 	}
@@ -42,17 +46,40 @@ func (q *queue) drop(s *Subscription) {
 }
 
 // SetCredit sets how many more messages may be pushed (AMQP link credit). It starts at 0.
-func (s *Subscription) SetCredit(n int) { s.changeCredit(func(int) int { return n }) }
+func (s *Subscription) SetCredit(n int) { s.changeCredit(func(int) int { return n }, nil) }
 
 // AddCredit adds to it (MQTT window).
-func (s *Subscription) AddCredit(n int) { s.changeCredit(func(old int) int { return old + n }) }
+func (s *Subscription) AddCredit(n int) { s.changeCredit(func(old int) int { return old + n }, nil) }
 
-func (s *Subscription) changeCredit(change func(int) int) {
+// Drain sets the credit to n, pushes what there is, takes back the credit that is left, and then calls done (AMQP 2.6.7). done is
+// called once, from any goroutine and without hub locks, after the last deliver has returned: when the queue has nothing more, the
+// credit is used up, or deliver has refused a message. When the credit is set anew before that, or the subscription ends, there is
+// nothing to wait for any more, and done is not called.
+func (s *Subscription) Drain(n int, done func()) {
+	s.changeCredit(func(int) int { return n }, done)
+}
+
+func (s *Subscription) changeCredit(change func(int) int, drained func()) {
 	q := s.queue
 	q.mu.Lock()
 	s.credit = max(change(s.credit), 0)
+	s.changes++
+	if q.contains(s) {
+		s.drained = drained
+	}
 	q.dirty = true
 	q.unlock()
+}
+
+// finishDrains ends the drains of subscriptions to which nothing is being pushed, although wake has just looked.
+func (q *queue) finishDrains() {
+	for _, s := range q.subs {
+		if s.drained != nil && !s.pushing {
+			s.credit = 0
+			q.later(s.drained)
+			s.drained = nil
+		}
+	}
 }
 
 // wake starts pushing to the subscriptions that have credit, as long as there are messages. It is for unlock alone: whoever changes
@@ -82,6 +109,7 @@ func (q *queue) takeFor(s *Subscription) (store.Message, bool) {
 	m, ok := q.take()
 	if ok {
 		s.credit--
+		s.pushedAt = s.changes
 		s.unsettled[m.LockToken] = struct{}{}
 	}
 	return m, ok
@@ -103,9 +131,12 @@ func (q *queue) push(s *Subscription, m store.Message) {
 	}
 }
 
-// takeBack undoes the delivery of a message that the receiver could not take.
+// takeBack undoes the delivery of a message that the receiver could not take. Credit that was set since that delivery began stays:
+// it may be for the very message that was refused, and would not be set again.
 func (q *queue) takeBack(s *Subscription, m store.Message) {
-	s.credit = 0
+	if s.changes == s.pushedAt {
+		s.credit = 0
+	}
 	if _, held := s.unsettled[m.LockToken]; held {
 		_ = q.release(m.LockToken, true) // timed out in this very moment: it is back already
 	}
