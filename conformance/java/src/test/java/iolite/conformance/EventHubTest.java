@@ -55,7 +55,7 @@ class EventHubTest {
         device = TestDevice.on(hub);
         DeviceClient client = device.open(IotHubClientProtocol.MQTT);
         try {
-            Messages.sendAll(client, bodies(0));
+            Messages.sendEach(client, bodies(0));
         } finally {
             client.close();
         }

@@ -5,6 +5,7 @@ import com.microsoft.azure.sdk.iot.device.IotHubMessageResult;
 import com.microsoft.azure.sdk.iot.device.Message;
 import com.microsoft.azure.sdk.iot.device.exceptions.IotHubClientException;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CompletableFuture;
@@ -20,15 +21,30 @@ final class Messages {
         client.sendEvent(new Message(body), SEND_MILLIS);
     }
 
-    /** Hands all bodies over at once and waits until each is acknowledged. */
-    static void sendAll(DeviceClient client, List<String> bodies) throws Exception {
-        List<CompletableFuture<Void>> acknowledged = new ArrayList<>();
+    /** Sends each body when the one before has been acknowledged. */
+    static void sendEach(DeviceClient client, List<String> bodies) throws Exception {
+        for (String body : bodies) {
+            send(client, body);
+        }
+    }
+
+    /**
+     * Hands all bodies over at once and returns them in the order in which they were acknowledged. That need not be the
+     * order given: while it looks for expired messages the SDK puts those it has queued behind those that arrive meanwhile.
+     */
+    static List<String> sendAll(DeviceClient client, List<String> bodies) throws Exception {
+        List<String> acknowledged = Collections.synchronizedList(new ArrayList<>());
+        List<CompletableFuture<Void>> sent = new ArrayList<>();
         for (String body : bodies) {
             CompletableFuture<Void> done = new CompletableFuture<>();
-            acknowledged.add(done);
-            client.sendEventAsync(new Message(body), (message, failure, context) -> settle(done, failure), null);
+            sent.add(done);
+            client.sendEventAsync(new Message(body), (message, failure, context) -> {
+                acknowledged.add(body);
+                settle(done, failure);
+            }, null);
         }
-        CompletableFuture.allOf(acknowledged.toArray(CompletableFuture[]::new)).get(SEND_MILLIS, TimeUnit.MILLISECONDS);
+        CompletableFuture.allOf(sent.toArray(CompletableFuture[]::new)).get(SEND_MILLIS, TimeUnit.MILLISECONDS);
+        return List.copyOf(acknowledged);
     }
 
     /** Answers each C2D message that arrives and keeps it. */

@@ -14,6 +14,7 @@ import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Function;
 
 /** A back end: it sends C2D messages and reads the feedback. */
 final class Service implements AutoCloseable {
@@ -46,12 +47,21 @@ final class Service implements AutoCloseable {
 
     /** Hands all bodies over at once, in order, and returns what became of each. */
     List<SendResult> sendAll(TestDevice device, List<String> bodies) throws Exception {
-        List<CompletableFuture<SendResult>> sent = new ArrayList<>();
-        for (String body : bodies) {
-            CompletableFuture<SendResult> result = new CompletableFuture<>();
-            sent.add(result);
-            messaging.sendAsync(device.id(), message(body), result::complete, null);
-        }
+        return results(bodies.stream().map(body -> sendAsync(device, body)).toList());
+    }
+
+    /** Sends each device a message of its own. */
+    List<SendResult> sendToEach(List<TestDevice> devices, Function<TestDevice, String> body) throws Exception {
+        return results(devices.stream().map(device -> sendAsync(device, body.apply(device))).toList());
+    }
+
+    private CompletableFuture<SendResult> sendAsync(TestDevice device, String body) {
+        CompletableFuture<SendResult> result = new CompletableFuture<>();
+        messaging.sendAsync(device.id(), message(body), result::complete, null);
+        return result;
+    }
+
+    private static List<SendResult> results(List<CompletableFuture<SendResult>> sent) throws Exception {
         List<SendResult> results = new ArrayList<>();
         for (CompletableFuture<SendResult> result : sent) {
             results.add(result.get(SEND_MILLIS, TimeUnit.MILLISECONDS));

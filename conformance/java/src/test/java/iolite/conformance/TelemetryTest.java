@@ -29,6 +29,7 @@ import java.util.Date;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.IntStream;
@@ -219,19 +220,35 @@ class TelemetryTest {
 
     @ParameterizedTest
     @EnumSource(IotHubClientProtocol.class)
-    void hundredsOfMessagesKeepTheirOrder(IotHubClientProtocol door) throws Exception {
+    void hundredsInFlightAreStoredInTheOrderTheyAreAcknowledged(IotHubClientProtocol door) throws Exception {
         TestDevice device = TestDevice.on(hub);
         int count = door == IotHubClientProtocol.HTTPS ? MANY_REQUESTS : MANY;
         List<String> bodies = IntStream.range(0, count).mapToObj(Integer::toString).toList();
         DeviceClient client = device.open(door);
+        List<String> acknowledged;
         try {
-            Messages.sendAll(client, bodies);
+            acknowledged = Messages.sendAll(client, bodies);
         } finally {
             client.close();
         }
         List<PartitionEvent> stored = events.of(device, count);
-        assertEquals(bodies, Events.bodies(stored));
+        assertEquals(acknowledged, Events.bodies(stored));
+        assertEquals(Set.copyOf(bodies), Set.copyOf(acknowledged));
         assertEquals(1, stored.stream().map(event -> event.getPartitionContext().getPartitionId()).distinct().count());
+    }
+
+    @ParameterizedTest
+    @EnumSource(IotHubClientProtocol.class)
+    void messagesSentOneAfterTheOtherKeepTheirOrder(IotHubClientProtocol door) throws Exception {
+        TestDevice device = TestDevice.on(hub);
+        List<String> bodies = IntStream.range(0, 20).mapToObj(Integer::toString).toList();
+        DeviceClient client = device.open(door);
+        try {
+            Messages.sendEach(client, bodies);
+        } finally {
+            client.close();
+        }
+        assertEquals(bodies, Events.bodies(events.of(device, bodies.size())));
     }
 
     @ParameterizedTest
