@@ -29,10 +29,11 @@ func (h *Hub) newDeviceboundRules() *queueRules {
 // ServiceConnect. CodeDeviceNotFound, CodeModuleNotFound, CodeQueueDepthExceeded (50), CodeMessageTooLarge (64 KiB), CodeArgumentInvalid
 // (To, ack, ids), CodeInvalidMessageExpiry (in the past). An expiry before 1971 means none: some clients send a zero time.
 func (s *ServiceSession) SendC2D(ctx context.Context, m store.Message) error {
+	h := s.hub
+	era := h.era.Load()
 	if err := s.need(ctx, auth.ServiceConnect, "messages/devicebound"); err != nil {
 		return err
 	}
-	h := s.hub
 	key, ok := parseTo(m.To)
 	if !ok {
 		return h.NewError(CodeArgumentInvalid, "the property to does not name a device as in /devices/{id}/messages/devicebound")
@@ -43,6 +44,10 @@ func (s *ServiceSession) SendC2D(ctx context.Context, m store.Message) error {
 	}
 	p := h.lockPeer(key)
 	defer h.unlockPeer(p)
+	if !h.enter(0, era) { // any gate will do
+		return h.NewError(CodeClosed)
+	}
+	defer h.leave(0)
 	if _, err := h.registry.Get(ctx, key); err != nil {
 		return h.registryError(err, key)
 	}

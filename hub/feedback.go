@@ -155,6 +155,13 @@ func (f *feedbackQueue) clear() {
 	f.rest()
 }
 
+// forget drops batches too, for Reset: those of records that came when the store had just been emptied.
+func (f *feedbackQueue) forget() {
+	f.mu.Lock()
+	defer f.unlock()
+	f.purge()
+}
+
 // feedbackSettled notes that batches have left the feedback queue.
 func (h *Hub) feedbackSettled(_ store.Key, batches []store.Message, o outcome) {
 	if o != outcomeSuccess {
@@ -166,8 +173,10 @@ func (h *Hub) feedbackSettled(_ store.Key, batches []store.Message, o outcome) {
 const feedbackPath = "messages/servicebound/feedback"
 
 // SubscribeFeedback pushes feedback batches; the rules of DeviceSession.SubscribeC2D hold, but several subscriptions compete for
-// the one queue. The body of each message is the JSON array of records. ServiceConnect.
+// the one queue. The body of each message is the JSON array of records. The subscription ends with the session, and with a reset of
+// the hub. ServiceConnect.
 func (s *ServiceSession) SubscribeFeedback(deliver func(store.Message) bool) (*Subscription, error) {
+	era := s.hub.era.Load()
 	if err := s.need(context.Background(), auth.ServiceConnect, feedbackPath); err != nil {
 		return nil, err
 	}
@@ -176,9 +185,9 @@ func (s *ServiceSession) SubscribeFeedback(deliver func(store.Message) bool) (*S
 	sub := f.subscribe(deliver)
 	sub.service = s
 	f.unlock()
-	if !s.keep(sub) {
+	if err := s.keep(sub, era); err != nil {
 		sub.Close()
-		return nil, s.hub.NewError(CodeClosed)
+		return nil, err
 	}
 	return sub, nil
 }

@@ -4,15 +4,15 @@
 // Locks, in the order in which they may be taken:
 //
 //  1. queue.mu: one identity's peer (its session, queue and poll memory), or the feedback queue; never two of them at once
-//  2. peerShard.mu, violations.mu, provenTokens.mu, Hub.modules, ServiceSession.mu, workers.mu
-//  3. the locks of store and clock, which call nothing back
+//  2. peerShard.mu, violations.mu, provenTokens.mu, Hub.modules, ServiceSession.mu, workers.mu, gate.mu for reading
+//  3. services.mu
+//  4. the locks of store and clock, which call nothing back; only EventLog tells watchers of an append, under a gate
 //
-// Nothing of the caller's is called under any of them: what has to be told outside waits in queue.after until mu is free.
-// Sending telemetry takes none of them.
+// Nothing else of the caller's is called under any of them: what has to be told outside waits in queue.after until mu is free.
+// Sending telemetry takes the gate of its partition alone, which only a reset closes.
 package hub
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -69,6 +69,10 @@ type Hub struct {
 	cas        atomic.Pointer[[]*x509.Certificate]
 	modules    sync.Mutex // held while a module is created, so that the limit per device holds
 
+	era   atomic.Int64 // how many resets there were
+	gates []gate       // one per partition
+
+	services    services
 	devicebound *queueRules
 	feedback    feedbackQueue
 	violations  violations
@@ -98,7 +102,7 @@ func New(cfg Config) (*Hub, error) {
 	}
 	h := &Hub{
 		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, registry: cfg.Engine.Registry(), events: cfg.Engine.Events(),
-		created: cfg.Clock.Now(), seed: maphash.MakeSeed(),
+		created: cfg.Clock.Now(), seed: maphash.MakeSeed(), gates: make([]gate, cfg.Engine.Events().Partitions()),
 	}
 	var err error
 	if h.metrics, err = newMetrics(cfg.Metrics, h.events); err != nil {
@@ -111,6 +115,7 @@ func New(cfg Config) (*Hub, error) {
 	h.cas.Store(new(slices.Clone(cfg.CAs)))
 	h.devicebound = h.newDeviceboundRules()
 	h.feedback.init(h)
+	h.services.hub = h
 	return h, nil
 }
 
@@ -119,20 +124,8 @@ func (h *Hub) Close() {
 	h.closed.Store(true)
 	h.sweep()
 	h.feedback.clear()
+	h.services.sweep(h.NewError(CodeClosed))
 	h.pushes.stop()
-}
-
-// Reset closes every session with CodeClosed and empties registry, queues, events, violations and poll memory. It takes
-// milliseconds with 10,000 devices. Registered CAs stay.
-func (h *Hub) Reset(ctx context.Context) error {
-	// Sessions that are opened while this runs either find the registry empty, or are swept away with the others.
-	if err := h.cfg.Engine.Reset(ctx); err != nil {
-		return err
-	}
-	h.sweep()
-	h.feedback.clear()
-	h.ClearViolations()
-	return nil
 }
 
 // Name returns the hub's name, "iolite" by default: the IoT hub name and the Event Hubs-compatible name.

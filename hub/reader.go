@@ -80,9 +80,11 @@ type EventReader struct {
 }
 
 // OpenReader starts reading a partition for a consumer group. ready is called, from any goroutine and without blocking, when
-// there may be events after Next has returned none; calls may be merged. Any well-formed consumer group name exists. ServiceConnect.
+// there may be events after Next has returned none, or the hub has ended the reader; calls may be merged. A reader ends with its
+// session, and with a reset of the hub, whose events are counted from 0 again. Any well-formed consumer group name exists. ServiceConnect.
 // CodeArgumentInvalid for an unknown partition or a bad group name.
 func (s *ServiceSession) OpenReader(ctx context.Context, group, partition string, from Position, ready func()) (*EventReader, error) {
+	era := s.hub.era.Load() // before anything is looked up
 	if err := s.need(ctx, auth.ServiceConnect, s.hub.cfg.Name+"/ConsumerGroups/"+group+"/Partitions/"+partition); err != nil {
 		return nil, err
 	}
@@ -99,9 +101,9 @@ func (s *ServiceSession) OpenReader(ctx context.Context, group, partition string
 	}
 	r := &EventReader{session: s, partition: p, next: next, ready: ready}
 	r.cancel = s.hub.events.Watch(p, r.wake)
-	if !s.keep(r) {
+	if err := s.keep(r, era); err != nil {
 		r.Close()
-		return nil, s.hub.NewError(CodeClosed)
+		return nil, err
 	}
 	return r, nil
 }
@@ -153,12 +155,11 @@ func (r *EventReader) wake() {
 var errReaderClosed = errors.New("the reader is closed")
 
 // Next returns up to limit events, none when all have been read. Only one goroutine may call it at a time. Their texts and bodies
-// must not be changed. When events were dropped before they could be read, it goes on with the oldest kept. CodeClosed after Close.
+// must not be changed. When events were dropped before they could be read, it goes on with the oldest kept. After the end of the
+// reader it fails with the error that the session ended with, or CodeClosed.
 func (r *EventReader) Next(ctx context.Context, limit int) ([]store.Event, error) {
 	if r.closed.Load() {
-		e := r.session.hub.NewError(CodeClosed)
-		e.cause = errReaderClosed
-		return nil, e
+		return nil, r.why()
 	}
 	events, err := r.read(ctx, limit)
 	if err != nil || len(events) > 0 || limit <= 0 {
@@ -170,6 +171,16 @@ func (r *EventReader) Next(ctx context.Context, limit int) ([]store.Event, error
 		r.waiting.Store(false)
 	}
 	return events, err
+}
+
+// why is what Next fails with.
+func (r *EventReader) why() error {
+	if err := r.session.live(); err != nil {
+		return err
+	}
+	e := r.session.hub.NewError(CodeClosed)
+	e.cause = errReaderClosed
+	return e
 }
 
 func (r *EventReader) read(ctx context.Context, limit int) ([]store.Event, error) {
@@ -185,5 +196,14 @@ func (r *EventReader) Close() {
 	if r.closed.CompareAndSwap(false, true) {
 		r.cancel()
 		r.session.release(r)
+	}
+}
+
+// end is Close for an end that the owner has to learn of: it is told to call Next once more.
+func (r *EventReader) end() {
+	waiting := r.waiting.Swap(false)
+	r.Close()
+	if waiting {
+		r.ready()
 	}
 }

@@ -35,7 +35,8 @@ type DeviceSession struct {
 	options DeviceOptions
 	since   time.Time
 
-	// What every message of the session is stamped with.
+	// What every message of the session is stamped with, and the era it belongs to.
+	era        int64
 	partition  int
 	generation string
 	authMethod string
@@ -65,6 +66,7 @@ func (h *Hub) OpenDevice(ctx context.Context, p auth.Principal, key store.Key, o
 	if h.closed.Load() {
 		return nil, h.NewError(CodeClosed)
 	}
+	s.era = h.era.Load() // before anything is looked up
 	// Read under the peer's lock: who deletes the identity takes it afterwards, and finds the session.
 	id, err := h.activeIdentity(ctx, key)
 	if err != nil {

@@ -152,3 +152,6 @@ func (s *Subscription) Close() {
 		s.service.release(s)
 	}
 }
+
+// end is Close: whoever has to learn of the end listens to the session's.
+func (s *Subscription) end() { s.Close() }

@@ -29,7 +29,7 @@ var batches = sync.Pool{New: func() any { return new([]store.Event) }}
 
 // SendTelemetry checks size (256 KiB for all together) and stores the messages, all or none; on return they are durable as
 // far as the engine goes, and may be acknowledged. The messages are not kept: the caller may reuse their memory.
-// CodeMessageTooLarge, CodeArgumentInvalid (bad ids).
+// CodeMessageTooLarge, CodeArgumentInvalid (bad ids), CodeClosed (a reset in this moment).
 func (s *DeviceSession) SendTelemetry(ctx context.Context, messages ...Telemetry) error {
 	if err := s.live(); err != nil {
 		return err
@@ -43,7 +43,7 @@ func (s *DeviceSession) SendTelemetry(ctx context.Context, messages ...Telemetry
 		*batch = append(*batch, store.Event{})
 		s.stampEvent(&(*batch)[i], &messages[i], now)
 	}
-	_, err := s.hub.events.Append(ctx, s.partition, *batch...)
+	err := s.store(ctx, *batch...)
 	clear(*batch)
 	*batch = (*batch)[:0]
 	batches.Put(batch)
@@ -52,6 +52,16 @@ func (s *DeviceSession) SendTelemetry(ctx context.Context, messages ...Telemetry
 	}
 	s.peer.activity.Store(now.UnixNano())
 	return nil
+}
+
+// store appends events unless the hub was reset since the session began.
+func (s *DeviceSession) store(ctx context.Context, events ...store.Event) error {
+	if !s.hub.enter(s.partition, s.era) {
+		return s.hub.NewError(CodeClosed)
+	}
+	defer s.hub.leave(s.partition)
+	_, err := s.hub.events.Append(ctx, s.partition, events...)
+	return err
 }
 
 // checkTelemetry applies the limits.
@@ -98,7 +108,7 @@ func (s *DeviceSession) stampEvent(e *store.Event, m *Telemetry, now time.Time) 
 }
 
 // SendWill stores the message of an MQTT Will with the property iothub-MessageType=Will. It works after the session's end, too:
-// that is when a Will is sent.
+// that is when a Will is sent. CodeClosed when a reset ended it.
 func (s *DeviceSession) SendWill(ctx context.Context, m Telemetry) error {
 	properties := make([]store.Property, 0, len(m.Properties)+1)
 	m.Properties = append(append(properties, m.Properties...), store.Property{Name: "iothub-MessageType", Value: "Will"})
@@ -107,8 +117,7 @@ func (s *DeviceSession) SendWill(ctx context.Context, m Telemetry) error {
 	}
 	var e store.Event
 	s.stampEvent(&e, &m, s.hub.clock.Now())
-	_, err := s.hub.events.Append(ctx, s.partition, e)
-	return err
+	return s.store(ctx, e)
 }
 
 // reservedField returns where the value of a reserved application property belongs: in *field, or nowhere when field is nil, since
