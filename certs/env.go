@@ -163,16 +163,16 @@ type dialect struct {
 }
 
 var dialects = map[string]dialect{
-	"sh": {"#", `eval "$(emulator certs env sh)"`, func(name, value string) (string, error) {
+	"sh": {"#", `eval "$(emulator certs env --shell sh)"`, func(name, value string) (string, error) {
 		return "export " + name + "='" + strings.ReplaceAll(value, "'", `'\''`) + "'", nil
 	}},
-	"fish": {"#", "emulator certs env fish | source", func(name, value string) (string, error) {
+	"fish": {"#", "emulator certs env --shell fish | source", func(name, value string) (string, error) {
 		return "set -gx " + name + " '" + strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(value) + "'", nil
 	}},
-	"powershell": {"#", "emulator certs env powershell | Out-String | Invoke-Expression", func(name, value string) (string, error) {
+	"powershell": {"#", "emulator certs env --shell powershell | Out-String | Invoke-Expression", func(name, value string) (string, error) {
 		return "$env:" + name + " = '" + strings.ReplaceAll(value, "'", "''") + "'", nil
 	}},
-	"cmd": {"rem", "emulator certs env cmd > env.cmd && env.cmd", func(name, value string) (string, error) {
+	"cmd": {"rem", "emulator certs env --shell cmd > env.cmd && env.cmd", func(name, value string) (string, error) {
 		if strings.ContainsAny(value, "\"\r\n") {
 			return "", fmt.Errorf("certs: cmd cannot set %s to %q", name, value)
 		}
