@@ -12,8 +12,8 @@ type c2dSender struct {
 	message amqp10.Message
 }
 
-func (p *peer) attachC2D(_ *amqp10.Link, a address) (amqp10.Node, *amqp10.Error) {
-	s, err := p.service(a.path)
+func (p *peer) attachC2D(l *amqp10.Link, a address) (amqp10.Node, *amqp10.Error) {
+	s, err := p.service(l, a.path)
 	if err != nil {
 		return nil, err
 	}
@@ -24,7 +24,7 @@ func (p *peer) attachC2D(_ *amqp10.Link, a address) (amqp10.Node, *amqp10.Error)
 func (n *c2dSender) Receive(_ *amqp10.Link, d *amqp10.Delivery) { n.p.settle(d, n.send(d)) }
 
 // Detached implements amqp10.Node.
-func (n *c2dSender) Detached(*amqp10.Link, *amqp10.Error) { n.service.Close() }
+func (n *c2dSender) Detached(*amqp10.Link, *amqp10.Error) { n.p.leaveService(n.service) }
 
 func (n *c2dSender) send(d *amqp10.Delivery) error {
 	if d.Format != 0 {

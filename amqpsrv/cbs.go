@@ -80,6 +80,7 @@ func (p *peer) putToken(token string) (status int, description string) {
 		return http.StatusForbidden, "Too many tokens on one connection."
 	}
 	p.renew(principal)
+	p.renewServices(principal)
 	p.log.Debug("token put", "device", principal.DeviceID, "module", principal.ModuleID, "policy", principal.Policy, "scope", principal.Scope)
 	return http.StatusOK, "OK"
 }

@@ -50,14 +50,14 @@ func (p *peer) attachEventReceiver(l *amqp10.Link, a address) (amqp10.Node, *amq
 	if err != nil {
 		return nil, err
 	}
-	s, err := p.service(a.path)
+	s, err := p.service(l, a.path)
 	if err != nil {
 		return nil, err
 	}
 	r := &eventReceiver{p: p, link: l, service: s, partition: a.partition,
 		owner: ownerKey{strings.ToLower(a.group), a.partition}}
 	if err := r.open(a, from); err != nil {
-		s.Close()
+		p.leaveService(s)
 		return nil, p.asError(err)
 	}
 	if slices.Contains(l.DesiredCapabilities(), runtimeMetric) {
@@ -127,7 +127,7 @@ func (r *eventReceiver) Detached(l *amqp10.Link, _ *amqp10.Error) {
 
 func (r *eventReceiver) close() {
 	r.reader.Close()
-	r.service.Close()
+	r.p.leaveService(r.service)
 }
 
 // kick has pump look again. Any goroutine; it does not block.

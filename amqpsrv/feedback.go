@@ -11,19 +11,19 @@ import (
 // feedback is /messages/servicebound/feedback: a service receives what became of its messages. Several links compete for the
 // one queue.
 type feedback struct {
-	hubName string
+	p       *peer
 	service *hub.ServiceSession
 }
 
 func (p *peer) attachFeedback(l *amqp10.Link, a address) (amqp10.Node, *amqp10.Error) {
-	s, refusal := p.service(a.path)
+	s, refusal := p.service(l, a.path)
 	if refusal != nil {
 		return nil, refusal
 	}
-	n := &pushed{p: p, link: l, queue: &feedback{hubName: p.srv.hub.Name(), service: s}}
+	n := &pushed{p: p, link: l, queue: &feedback{p: p, service: s}}
 	sub, err := s.SubscribeFeedback(n.deliver)
 	if err != nil {
-		s.Close()
+		p.leaveService(s)
 		return nil, render(p.log, err)
 	}
 	n.sub = sub
@@ -31,7 +31,7 @@ func (p *peer) attachFeedback(l *amqp10.Link, a address) (amqp10.Node, *amqp10.E
 }
 
 func (q *feedback) encode(c *composer, m *store.Message) ([]byte, error) {
-	return c.feedback(q.hubName, m)
+	return c.feedback(q.p.srv.hub.Name(), m)
 }
 
 func (q *feedback) complete(ctx context.Context, lockToken string) error {
@@ -47,4 +47,4 @@ func (q *feedback) reject(ctx context.Context, lockToken string) error {
 	return q.service.CompleteFeedback(ctx, lockToken)
 }
 
-func (q *feedback) gone(*amqp10.Link) { q.service.Close() }
+func (q *feedback) gone(*amqp10.Link) { q.p.leaveService(q.service) }

@@ -36,7 +36,7 @@ func (p *peer) attachManagement(l *amqp10.Link, a address) (amqp10.Node, *amqp10
 		return n, nil // azure-messaging-eventhubs for Java puts no token for this link, only into the requests
 	}
 	var err *amqp10.Error
-	if n.service, err = p.service(n.resource(), a.path); err != nil {
+	if n.service, err = p.service(l, n.resource(), a.path); err != nil {
 		return nil, p.misspelt(err)
 	}
 	return n, nil
@@ -68,7 +68,7 @@ func (p *peer) misspelt(refused *amqp10.Error) *amqp10.Error {
 // Detached implements amqp10.Node.
 func (n *management) Detached(*amqp10.Link, *amqp10.Error) {
 	if n.service != nil {
-		n.service.Close()
+		n.p.leaveService(n.service)
 	}
 }
 

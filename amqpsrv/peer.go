@@ -7,6 +7,7 @@ import (
 
 	"github.com/iolite-emulator/iolite/amqp10"
 	"github.com/iolite-emulator/iolite/door"
+	"github.com/iolite-emulator/iolite/hub"
 	"github.com/iolite-emulator/iolite/store"
 )
 
@@ -20,22 +21,24 @@ type peer struct {
 	grants  grants
 	replies map[replyKey]*replies
 
-	mu      sync.Mutex // never held while calling the hub or the engine
-	conn    *amqp10.Conn
-	closing *amqp10.Error
-	units   map[store.Key]*unit
+	mu       sync.Mutex // never held while calling the hub or the engine
+	conn     *amqp10.Conn
+	closing  *amqp10.Error
+	units    map[store.Key]*unit
+	services map[*hub.ServiceSession]policyScope // of back ends' links, with the token each was opened with
 
 	pumps sync.WaitGroup // goroutines of event receivers; they end when there is nothing to send
 }
 
 func newPeer(s *Server, c *door.Conn) *peer {
 	return &peer{
-		srv:     s,
-		door:    c,
-		log:     s.log.With("door", c.Door().String(), "remote", c.RemoteAddr().String()),
-		ctx:     s.ctx,
-		replies: map[replyKey]*replies{},
-		units:   map[store.Key]*unit{},
+		srv:      s,
+		door:     c,
+		log:      s.log.With("door", c.Door().String(), "remote", c.RemoteAddr().String()),
+		ctx:      s.ctx,
+		replies:  map[replyKey]*replies{},
+		units:    map[store.Key]*unit{},
+		services: map[*hub.ServiceSession]policyScope{},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"sync/atomic"
 
 	"github.com/iolite-emulator/iolite/amqp10"
 	"github.com/iolite-emulator/iolite/hub"
@@ -27,6 +28,9 @@ type pushed struct {
 	queue    queue
 	sub      *hub.Subscription
 	composer composer // used by deliver, which the hub calls once at a time
+
+	flows atomic.Uint64 // how often Flow was called
+	busy  atomic.Uint64 // flows when Send last returned ErrBusy
 }
 
 // deliver sends one message; false gives it back, until the peer grants credit again.
@@ -41,7 +45,11 @@ func (n *pushed) deliver(m store.Message) bool {
 		n.p.log.Error("message cannot be encoded", "sequence", m.Sequence, "error", err)
 		return false
 	}
+	flows := n.flows.Load()
 	_, err = n.link.Send(tag[:], 0, payload, false)
+	if errors.Is(err, amqp10.ErrBusy) {
+		n.busy.Store(flows)
+	}
 	if errors.Is(err, amqp10.ErrTooLarge) {
 		// It will never fit; the peer must know that something waits that it does not take.
 		n.link.Detach(&amqp10.Error{Condition: amqp10.CondMessageSizeExceeded,
@@ -57,10 +65,18 @@ func (n *pushed) deliver(m store.Message) bool {
 
 // Flow implements amqp10.Sender.
 func (n *pushed) Flow(l *amqp10.Link, credit uint32, drain bool) {
-	n.sub.SetCredit(int(min(credit, 1<<30)))
-	if drain {
-		l.Drained()
+	flow := n.flows.Add(1)
+	grant := int(min(credit, 1<<30))
+	if !drain {
+		n.sub.SetCredit(grant)
+		return
 	}
+	n.sub.Drain(grant, func() {
+		// A link that had no room goes on with another Flow, in which the drain still stands.
+		if n.flows.Load() == flow && n.busy.Load() != flow {
+			l.Drained()
+		}
+	})
 }
 
 // Settled implements amqp10.Sender: the peer's outcome becomes the hub's.

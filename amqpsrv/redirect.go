@@ -10,11 +10,11 @@ import (
 // redirect refuses a link to the hub's own messages/events and tells where the Event Hubs-compatible endpoint is: here, under
 // the event hub's name. amenzhinsky/iothub cuts the address between ":5671/" and its last character, so it ends with a slash.
 func (p *peer) redirect(l *amqp10.Link, a address) (amqp10.Node, *amqp10.Error) {
-	s, err := p.service(a.path)
+	s, err := p.service(l, a.path)
 	if err != nil {
 		return nil, err
 	}
-	s.Close()
+	p.leaveService(s)
 	host := p.hostname(l)
 	path := p.srv.hub.Name() + "/"
 	if a.tail != "" {

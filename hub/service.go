@@ -35,7 +35,7 @@ type closer interface {
 	end() // Close when the hub wants it, not the head
 }
 
-// OpenService returns a handle for a policy principal; CodeUnauthorized for a device. It costs nothing to the hub until it has a
+// OpenService returns a handle for a policy principal; CodeUnauthorized for a device, or when its token has ended. It costs nothing to the hub until it has a
 // reader, a subscription, or somebody who listens for its end.
 func (h *Hub) OpenService(ctx context.Context, p auth.Principal, c *door.Conn) (*ServiceSession, error) {
 	if !p.IsPolicy() {
@@ -43,6 +43,9 @@ func (h *Hub) OpenService(ctx context.Context, p auth.Principal, c *door.Conn) (
 	}
 	if h.closed.Load() {
 		return nil, h.NewError(CodeClosed)
+	}
+	if !p.Expiry.IsZero() && ended(p.Expiry, h.clock.Now()) {
+		return nil, h.unauthorized(ctx, store.Key{}, fmt.Errorf("the token of %s has ended", principalName(p)))
 	}
 	return &ServiceSession{hub: h, principal: p, conn: c, era: h.era.Load()}, nil
 }

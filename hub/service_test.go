@@ -66,6 +66,9 @@ func TestServiceSessionEndsWithItsToken(t *testing.T) {
 		_, err = one.EventHub(ctx)
 		wantCode(t, err, CodeTokenExpired)
 	}
+	p := servicePrincipal(h, -tokenGrace-time.Second)
+	_, err = h.OpenService(ctx, p, nil)
+	wantCode(t, err, CodeUnauthorized)
 	late := make(chan *Error, 1)
 	s.OnEnded(func(e *Error) { late <- e })
 	wantEnd(t, late, CodeTokenExpired)
