@@ -106,7 +106,7 @@ func (b *Backend) call(ctx context.Context, method, path string, in, out any) ([
 	return b.do(request, out)
 }
 
-// Do sends a request to the HTTPS door and returns its body; an answer of 400 and above is an error.
+// do sends a request to the HTTPS door and returns its body; an answer of 400 and above is an error.
 func (b *Backend) do(request *http.Request, out any) ([]byte, error) {
 	transport := &http.Transport{TLSClientConfig: b.TLS(), DisableKeepAlives: true}
 	response, err := (&http.Client{Transport: transport}).Do(request)

@@ -28,6 +28,7 @@ type Check struct {
 	Detail string        // what was done
 	Took   time.Duration // real time
 	Err    error         // nil when it worked
+	Left   bool          // left out: nothing is known of it
 }
 
 // patient is what one examination works with.
@@ -37,7 +38,7 @@ type patient struct {
 	arrived chan string // values of property, as the reader sees them
 }
 
-// Run examines the hub and calls report after each check. It returns whether all worked.
+// Run examines the hub and calls report after each check. It returns whether all that were tried worked.
 func Run(ctx context.Context, b *backend.Backend, report func(Check)) bool {
 	p := &patient{backend: b, arrived: make(chan string, 16)}
 	healthy := true
@@ -46,7 +47,7 @@ func Run(ctx context.Context, b *backend.Backend, report func(Check)) bool {
 		defer cancel()
 		start := clock.Wall()
 		err := f(ctx)
-		report(Check{name, detail, clock.Wall().Sub(start), err})
+		report(Check{Name: name, Detail: detail, Took: clock.Wall().Sub(start), Err: err})
 		healthy = healthy && err == nil
 		return err == nil
 	}
@@ -64,7 +65,7 @@ func Run(ctx context.Context, b *backend.Backend, report func(Check)) bool {
 	}
 	for _, c := range p.checks() {
 		if _, err := b.Address(c.listens); err != nil {
-			report(Check{Name: c.name, Detail: "left out: the door is shut"})
+			report(Check{Name: c.name, Detail: "the door is shut", Left: true})
 			continue
 		}
 		try(c.name, c.detail, c.run)

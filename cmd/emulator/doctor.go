@@ -23,13 +23,16 @@ func (c *doctorCmd) Run(a *app) error {
 		return err
 	}
 	defer end()
-	fmt.Fprintf(a.stdout, "%-10s  %-6s  %-8s  %s\n", "DOOR", "RESULT", "TOOK", "CHECK")
+	fmt.Fprintf(a.stdout, "%-10s  %-8s  %-8s  %s\n", "DOOR", "RESULT", "TOOK", "CHECK")
 	healthy := doctor.Run(a.ctx, b, func(check doctor.Check) {
 		result, detail := "ok", check.Detail
-		if check.Err != nil {
+		switch {
+		case check.Left:
+			result = "left out"
+		case check.Err != nil:
 			result, detail = "FAILED", check.Detail+": "+check.Err.Error()
 		}
-		fmt.Fprintf(a.stdout, "%-10s  %-6s  %-8s  %s\n", check.Name, result, check.Took.Round(100*time.Microsecond), detail)
+		fmt.Fprintf(a.stdout, "%-10s  %-8s  %-8s  %s\n", check.Name, result, check.Took.Round(100*time.Microsecond), detail)
 	})
 	if !healthy {
 		return errors.New("not every door works")
