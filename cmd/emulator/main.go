@@ -18,7 +18,7 @@ const (
 	exitOK        = 0
 	exitFailed    = 1
 	exitUsage     = 2
-	exitViolation = 3 // with --fail-on-violation
+	exitViolation = 3 // serve with --fail-on-violation, and violations when there are any
 )
 
 // cli is the whole command line. Flags are also read from IOLITE_<NAME> and, for serve, from the file given with --config.
@@ -29,7 +29,7 @@ type cli struct {
 	Monitor     monitorCmd     `cmd:"" help:"Follow telemetry."`
 	Send        sendCmd        `cmd:"" help:"Send one cloud-to-device message."`
 	Certs       certsCmd       `cmd:"" help:"The development CA: export it, trust it, print environment lines."`
-	Violations  violationsCmd  `cmd:"" help:"List the HTTP poll violations."`
+	Violations  violationsCmd  `cmd:"" help:"List the HTTP poll violations; exit with 3 if there are any."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Exit with 0 if the hub is ready, with 1 if not."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }

@@ -75,6 +75,22 @@ func defaultCertsDir() string {
 	return dir
 }
 
+// maxRetain is the most that --retain takes, in MiB: a terabyte.
+const maxRetain = 1 << 20
+
+// Validate implements kong.Validatable. Zero is a default for iolite.Options, but bad usage here: it would not do what it says.
+func (s *serveCmd) Validate() error {
+	switch {
+	case s.Partitions < 1 || s.Partitions > 32:
+		return fmt.Errorf("partitions: %d is not between 1 and 32", s.Partitions)
+	case s.Retain < 1 || s.Retain > maxRetain:
+		return fmt.Errorf("retain: %d is not between 1 and %d MiB", s.Retain, maxRetain)
+	case s.HTTPPollInterval <= 0:
+		return fmt.Errorf("http-poll-interval: %v is no time to wait; --http-poll off is the way to switch the rule off", s.HTTPPollInterval)
+	}
+	return nil
+}
+
 // Run serves until it is interrupted.
 func (s *serveCmd) Run(a *app) error {
 	o, err := s.options(a.stderr)
