@@ -20,13 +20,19 @@ import java.net.URLEncoder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.time.Instant;
+import java.util.ArrayList;
 import java.util.Base64;
+import java.util.EnumMap;
+import java.util.EnumSet;
 import java.util.List;
+import java.util.Map;
+import java.util.Set;
 import java.util.UUID;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
@@ -34,6 +40,8 @@ import org.junit.jupiter.params.provider.EnumSource;
 /** Who may connect: every door refuses a bad credential with the status that the SDK documents for it. */
 class AuthTest {
     private static final String WRONG_KEY = "d3Jvbmcga2V5IHdyb25nIGtleSB3cm9uZyBrZXkhISE=";
+
+    private static final Set<IotHubClientProtocol> CONNECTED = EnumSet.complementOf(EnumSet.of(IotHubClientProtocol.HTTPS));
 
     private final Hub hub = Hubs.main();
     private final Events events = Events.all(hub);
@@ -76,6 +84,40 @@ class AuthTest {
         DeviceClient client = withToken(device, Instant.now().plusSeconds(600), door);
         sendOne(client, "by token");
         assertEquals("by token", events.only(device).getBodyAsString());
+    }
+
+    /** The hub allows five minutes for clocks that differ. */
+    @Test
+    void theEndOfATokenEndsTheConnection() throws Exception {
+        Hub moved = Hubs.moved();
+        Instant expiry = moved.now().plusSeconds(60);
+        Map<IotHubClientProtocol, CountDownLatch> lost = new EnumMap<>(IotHubClientProtocol.class);
+        List<DeviceClient> clients = new ArrayList<>();
+        try {
+            for (IotHubClientProtocol door : CONNECTED) {
+                DeviceClient client = withToken(TestDevice.on(moved), expiry, door);
+                clients.add(client);
+                client.setRetryPolicy(new NoRetry());
+                CountDownLatch disconnected = new CountDownLatch(1);
+                lost.put(door, disconnected);
+                client.setConnectionStatusChangeCallback(change -> {
+                    if (change.getNewStatus() == IotHubConnectionStatus.DISCONNECTED) {
+                        disconnected.countDown();
+                    }
+                }, null);
+                client.open(false);
+            }
+            moved.advance("5m30s");
+            for (IotHubClientProtocol door : CONNECTED) {
+                assertEquals(1, lost.get(door).getCount(), door + ": the hub gave less than five minutes");
+            }
+            moved.advance("31s");
+            for (IotHubClientProtocol door : CONNECTED) {
+                assertTrue(lost.get(door).await(15, TimeUnit.SECONDS), door + ": the connection outlived its token");
+            }
+        } finally {
+            clients.forEach(DeviceClient::close);
+        }
     }
 
     @ParameterizedTest
@@ -150,9 +192,10 @@ class AuthTest {
         return new DeviceClient(hub.device(id, key), door, TestDevice.options(door).build());
     }
 
-    private DeviceClient withToken(TestDevice device, Instant expiry, IotHubClientProtocol door) throws Exception {
-        char[] token = token(hub.address + "/devices/" + device.id(), device.key(), expiry).toCharArray();
-        return new DeviceClient(hub.address, device.id(), () -> token, door, TestDevice.options(door).build());
+    private static DeviceClient withToken(TestDevice device, Instant expiry, IotHubClientProtocol door) throws Exception {
+        String address = device.hub().address;
+        char[] token = token(address + "/devices/" + device.id(), device.key(), expiry).toCharArray();
+        return new DeviceClient(address, device.id(), () -> token, door, TestDevice.options(door).build());
     }
 
     private DeviceClient withCertificate(String id, SelfSigned certificate, IotHubClientProtocol door) throws Exception {
