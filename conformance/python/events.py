@@ -5,7 +5,7 @@ import time
 
 from azure.eventhub import EventHubConsumerClient
 
-DEADLINE_SECONDS = 15
+DEADLINE_SECONDS = 30
 
 # The client asks its partitions in turn and waits this long at each that is silent; its default is 0.2 s, 1 s on a WebSocket.
 FAST = {"socket_timeout": 0.02}

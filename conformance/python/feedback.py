@@ -10,7 +10,7 @@ import urllib.parse
 import uamqp
 from azure.core.credentials import AccessToken
 
-DEADLINE_SECONDS = 15
+DEADLINE_SECONDS = 30
 
 
 class FeedbackReader:

@@ -90,7 +90,7 @@ def test_latest_sees_nothing_from_before(hub, door, device, reader):
         client.send_message("before")
         partition = reader.of(device.id)[0].partition_id
         with read(hub, door, partition, "@latest") as events:
-            deadline = time.monotonic() + 15
+            deadline = time.monotonic() + 30
             while not events.so_far() and time.monotonic() < deadline:
                 client.send_message("after")
     assert {body(event) for event in events.so_far()} == {b"after"}
@@ -151,7 +151,7 @@ def test_the_async_client_reads_too(hub, sent, transport):
             on_event, partition_id=sent[0].partition_id,
             starting_position=sent[0].sequence_number, starting_position_inclusive=True,
         ))
-        event = await asyncio.wait_for(arrived.get(), 15)
+        event = await asyncio.wait_for(arrived.get(), 30)
         receiving.cancel()
         await client.close()
         return event

@@ -5,7 +5,7 @@ import java.util.function.Predicate;
 
 /** Waits for a condition that nothing announces. */
 final class Await {
-    private static final long DEADLINE_NANOS = 15_000_000_000L;
+    private static final long DEADLINE_NANOS = 30_000_000_000L;
     private static final long PAUSE_MILLIS = 20;
 
     static <T> T until(String what, Callable<T> get, Predicate<T> wanted) throws Exception {

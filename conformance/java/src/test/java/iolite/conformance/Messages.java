@@ -15,7 +15,7 @@ import java.util.function.Function;
 
 /** Sending and receiving with a device client. */
 final class Messages {
-    static final int SEND_MILLIS = 15_000;
+    static final int SEND_MILLIS = 30_000;
 
     static void send(DeviceClient client, String body) throws Exception {
         client.sendEvent(new Message(body), SEND_MILLIS);

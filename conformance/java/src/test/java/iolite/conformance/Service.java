@@ -18,7 +18,7 @@ import java.util.function.Function;
 
 /** A back end: it sends C2D messages and reads the feedback. */
 final class Service implements AutoCloseable {
-    private static final int SEND_MILLIS = 15_000;
+    private static final int SEND_MILLIS = 30_000;
 
     private final MessagingClient messaging;
     private final MessageFeedbackProcessorClient feedback;

@@ -212,7 +212,7 @@ class TelemetryTest {
         try {
             client.open(false);
             client.sendEventAsync(new Message(new byte[300 * 1024]), (message, failure, context) -> { }, null);
-            assertTrue(lost.await(15, TimeUnit.SECONDS), "the connection stayed open");
+            assertTrue(lost.await(30, TimeUnit.SECONDS), "the connection stayed open");
         } finally {
             client.close();
         }
@@ -291,7 +291,7 @@ class TelemetryTest {
             client.open(false);
             Messages.send(client, "before");
             hub.cut(device.id());
-            assertTrue(cut.await(15, TimeUnit.SECONDS), "the connection stayed open");
+            assertTrue(cut.await(30, TimeUnit.SECONDS), "the connection stayed open");
             Messages.send(client, "after");
         } finally {
             client.close();
