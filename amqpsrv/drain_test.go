@@ -10,10 +10,10 @@ import (
 	"github.com/iolite-emulator/iolite/store"
 )
 
-// drain asks for credit with drain, on a link that has had no delivery yet.
-func (r *raw) drain(handle, credit uint32) {
+// drain gives credit with drain on a link that has had no delivery yet, and an incoming-window for its session.
+func (r *raw) drain(handle, credit, window uint32) {
 	r.t.Helper()
-	r.send(0, performFlow, nil, uint32(0), uint32(5000), uint32(0), uint32(5000), handle, uint32(0), credit, nil, true)
+	r.send(0, performFlow, nil, uint32(0), window, uint32(0), uint32(5000), handle, uint32(0), credit, nil, true)
 }
 
 // drained reads deliveries up to the answer to a drain and returns how many there were.
@@ -59,11 +59,34 @@ func TestDrainAnswersWhenThePushIsThrough(t *testing.T) {
 			client := rawOpen(t, r.dial(), 65536)
 			client.put(r, key)
 			client.attachReceiver(0, "r", 2, "/devices/d1/messages/devicebound", 2, 0, 0)
-			client.drain(2, c.credit)
+			client.drain(2, c.credit, 5000)
 			if n := client.drained(c.credit); n != c.want {
 				t.Errorf("%d messages before the answer, want %d", n, c.want)
 			}
 		})
+	}
+}
+
+// A session whose window is used up is no reason to end the drain: it goes on when there is a window again.
+func TestDrainWaitsForTheSessionsWindow(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	key := r.device("d1")
+	for i := range 5 {
+		r.c2d("d1", fmt.Sprint(i), nil)
+	}
+	client := rawOpen(t, r.dial(), 65536)
+	client.put(r, key)
+	client.attachReceiver(0, "r", 2, "/devices/d1/messages/devicebound", 2, 0, 0)
+	// $cbs has answered with one transfer, which counts: next-incoming-id is 0 as if it had not come yet.
+	client.drain(2, 10, 3)
+	for range 2 {
+		if f := client.read(); f.kind != performTransfer {
+			t.Fatalf("frame 0x%02x %v instead of a message", f.kind, f.fields)
+		}
+	}
+	client.send(0, performFlow, nil, uint32(3), uint32(5000), uint32(0), uint32(5000))
+	if n := client.drained(10); n != 3 {
+		t.Errorf("%d messages after the window was opened, want 3", n)
 	}
 }
 

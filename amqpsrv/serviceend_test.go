@@ -82,9 +82,8 @@ func TestBackEndLinksEndWithTheirToken(t *testing.T) {
 	r.clock.Advance(50 * time.Minute)
 	renewed.put("localhost")
 	mistaken.put("localhost/iolite") // another scope: what it had is not renewed
-	key := r.key()
-	device := r.receiver(r.asDevice(key), "/devices/d1/messages/devicebound", 10)
 	r.clock.Advance(14 * time.Minute)
+	key := r.key()
 	r.device = r.sender(r.asDevice(key), "/devices/d1/messages/events") // its own token has ended, too
 	r.add(1)
 	r.want(forgetful.events, 1) // the grace
@@ -92,7 +91,7 @@ func TestBackEndLinksEndWithTheirToken(t *testing.T) {
 	r.clock.Advance(2 * time.Minute)
 	forgetful.ended(amqp.ErrCondUnauthorizedAccess)
 	mistaken.ended(amqp.ErrCondUnauthorizedAccess)
-	device = r.receiver(r.asDevice(key), "/devices/d1/messages/devicebound", 10)
+	device := r.receiver(r.asDevice(key), "/devices/d1/messages/devicebound", 10)
 	renewed.works(device, 1)
 
 	_, err := r.rig.session(forgetful.conn).NewReceiver(r.ctx(), r.address(), nil)
