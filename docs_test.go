@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/iolite-emulator/iolite/hub"
+	"github.com/iolite-emulator/iolite/iolitetest"
+	"github.com/iolite-emulator/iolite/store"
 )
 
 var update = flag.Bool("update", false, "write docs/errors.md anew")
@@ -41,5 +43,28 @@ MQTT 3.1.1 has no error reply: "refuse" is CONNACK return code 5, "close" ends t
 	}
 	if diff := cmp.Diff(string(have), b.String()); diff != "" {
 		t.Errorf("%s is not the table; run go test -run ErrorPage -update . (-page +table)\n%s", page, diff)
+	}
+}
+
+// TestComposeFileHasTheDevelopmentKeys keeps the connection strings of docker-compose.yml good: the keys in it are derived, never told.
+func TestComposeFileHasTheDevelopmentKeys(t *testing.T) {
+	text, err := os.ReadFile("docker-compose.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	device, _ := hub.DeriveKeys(store.Key{DeviceID: "device1"})
+	want := map[string]string{"device1": "DeviceId=device1;SharedAccessKey=" + device}
+	for _, p := range iolitetest.Run(t).Info().Policies {
+		if p.Name == "service" {
+			want[p.Name] = "SharedAccessKeyName=service;SharedAccessKey=" + p.PrimaryKey + ";"
+		}
+	}
+	if len(want) != 2 {
+		t.Fatal("there is no policy service")
+	}
+	for name, part := range want {
+		if !strings.Contains(string(text), part) {
+			t.Errorf("docker-compose.yml lacks the key of %s: %s", name, part)
+		}
 	}
 }
