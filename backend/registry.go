@@ -38,7 +38,10 @@ type Device struct {
 	} `json:"authentication"`
 }
 
-// Devices lists up to 1000 devices.
+// MaxListed is the most devices that Devices returns: what the registry tells in one answer.
+const MaxListed = 1000
+
+// Devices lists up to MaxListed devices.
 func (b *Backend) Devices(ctx context.Context) ([]Device, error) {
 	var list []Device
 	_, err := b.call(ctx, http.MethodGet, "/devices", nil, &list)

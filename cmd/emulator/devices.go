@@ -7,12 +7,13 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/iolite-emulator/iolite/backend"
 	"github.com/iolite-emulator/iolite/hub"
 	"github.com/iolite-emulator/iolite/store"
 )
 
 type devicesCmd struct {
-	List             devicesListCmd   `cmd:"" help:"List devices."`
+	List             devicesListCmd   `cmd:"" help:"List devices, 1000 at most."`
 	Create           devicesCreateCmd `cmd:"" help:"Create a device with keys derived from its id, and print its connection string."`
 	Show             devicesShowCmd   `cmd:"" help:"Print a device as the registry tells it, in JSON."`
 	Delete           devicesDeleteCmd `cmd:"" help:"Delete a device."`
@@ -37,6 +38,9 @@ func (c *devicesListCmd) Run(a *app) error {
 	for i := range list {
 		d := &list[i]
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\n", d.DeviceID, d.Status, d.ConnectionState, d.Authentication.Type, d.Queued)
+	}
+	if len(list) == backend.MaxListed {
+		fmt.Fprintf(a.stderr, "only the first %d devices are listed\n", backend.MaxListed)
 	}
 	return w.Flush()
 }
