@@ -39,6 +39,11 @@ fuzz: ## Every fuzz target for FUZZTIME (default 60s) each
 .PHONY: bench
 bench: ## Benchmarks with allocations
 	go test -run '^$$' -bench . -benchmem ./...
+	cd bench && go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: bench-process
+bench-process: ## Speed and memory of the real process; flags in BENCH, see bench/README.md
+	cd bench && go run . $(BENCH)
 
 .PHONY: image
 image: ## Build the container image

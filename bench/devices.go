@@ -14,6 +14,8 @@ const (
 	dialWidth = 16
 	// devicesLimit bounds the measurement of one number of devices.
 	devicesLimit = 5 * time.Minute
+	// maxDevices bounds the idle devices.
+	maxDevices = 20000
 	// spareFiles are descriptors for everything but the devices.
 	spareFiles = 200
 )
@@ -57,24 +59,19 @@ func (b *bench) measureDevices(ctx context.Context) error {
 
 // measureCrowd reports the memory of the server alone, with n registered devices and with n connected ones, the CPU time that a
 // connect took, and what the server does when all are silent.
-func (b *bench) measureCrowd(c *crowd, n int) error {
-	idle, err := b.settled(c.process)
-	if err != nil {
+func (b *bench) measureCrowd(c *crowd, n int) (err error) {
+	figures := crowdFigures{Server: c.name, Devices: n}
+	if figures.Idle, err = b.settled(c.process); err != nil {
 		return err
 	}
-	b.report.idle(c.name, idle)
-	if err := c.register(n); err != nil {
+	b.report.idle(c.name, figures.Idle)
+	if err = c.register(n); err != nil {
 		return err
 	}
-	registered, err := b.settled(c.process)
-	if err != nil {
+	if figures.Registered, err = b.settled(c.process); err != nil {
 		return err
 	}
-	before, err := c.cpu()
-	if err != nil {
-		return err
-	}
-	devices := make([]net.Conn, n)
+	devices, took, err := c.connectAll(n)
 	defer func() {
 		for _, d := range devices {
 			if d != nil {
@@ -82,29 +79,34 @@ func (b *bench) measureCrowd(c *crowd, n int) error {
 			}
 		}
 	}()
+	if err != nil {
+		return err
+	}
+	figures.ConnectMillis = took.Seconds() * 1000 / float64(n)
+	if figures.Connected, err = b.settled(c.process); err != nil {
+		return err
+	}
+	if figures.QuietMillis, err = b.cpuWhileQuiet(c.process); err == nil {
+		b.report.crowd(figures)
+	}
+	return err
+}
+
+// connectAll connects n devices and returns them with the CPU time that took the server. Those that did not come are nil.
+func (c *crowd) connectAll(n int) (devices []net.Conn, took time.Duration, err error) {
+	before, err := c.cpu()
+	if err != nil {
+		return nil, 0, err
+	}
+	devices = make([]net.Conn, n)
 	if err := inParallel(n, dialWidth, func(i int) (err error) {
 		devices[i], err = c.connect(i)
 		return err
 	}); err != nil {
-		return err
+		return devices, 0, err
 	}
 	after, err := c.cpu()
-	if err != nil {
-		return err
-	}
-	connected, err := b.settled(c.process)
-	if err != nil {
-		return err
-	}
-	quiet, err := b.cpuWhileQuiet(c.process)
-	if err != nil {
-		return err
-	}
-	b.report.crowd(crowdFigures{
-		Server: c.name, Devices: n, Idle: idle, Registered: registered, Connected: connected,
-		ConnectMillis: (after - before).Seconds() * 1000 / float64(n), QuietMillis: quiet,
-	})
-	return nil
+	return devices, after - before, err
 }
 
 // settled waits for a moment without anything to do and returns the memory then. Nobody asks the server to collect garbage.

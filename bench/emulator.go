@@ -57,7 +57,8 @@ type emulator struct {
 	info       info
 	tls        *tls.Config
 	partitions int
-	registered int // devices 0 to registered-1 exist
+	registered int        // devices 0 to registered-1 exist
+	silent     []net.Conn // devices that are connected while others send
 }
 
 // launch starts the program on free ports of address with the CA in certs, and waits until it is ready.

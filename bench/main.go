@@ -29,6 +29,7 @@ type bench struct {
 	rounds     int
 	messages   int
 	conns      int
+	beside     int
 	starts     int
 	devices    []int
 	quiet      time.Duration
@@ -93,6 +94,7 @@ func parse(args []string) (*bench, error) {
 	f.IntVar(&b.rounds, "rounds", 5, "how often each telemetry case is run")
 	f.IntVar(&b.messages, "messages", 20000, "messages of each run")
 	f.IntVar(&b.conns, "connections", 50, "connections that send, and links on the one connection")
+	f.IntVar(&b.beside, "beside", 0, "silent MQTT devices that are connected while others send")
 	f.IntVar(&b.starts, "starts", 20, "starts of each kind")
 	devices := f.String("devices", "2000,10000", "numbers of idle devices")
 	f.DurationVar(&b.quiet, "quiet", 5*time.Second, "how long to wait before memory is read, and to watch silent devices")
@@ -110,8 +112,8 @@ func parse(args []string) (*bench, error) {
 func (b *bench) check(devices, parts string) error {
 	for text := range strings.SplitSeq(devices, ",") {
 		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > 20000 {
-			return fmt.Errorf("-devices: %q is not a number between 1 and 20000", text)
+		if err != nil || n < 1 || n > maxDevices {
+			return fmt.Errorf("-devices: %q is not a number between 1 and %d", text, maxDevices)
 		}
 		b.devices = append(b.devices, n)
 	}
@@ -133,6 +135,8 @@ func (b *bench) check(devices, parts string) error {
 		return errors.New("-running needs -pid")
 	case b.conns < 1 || b.conns > maxConns:
 		return fmt.Errorf("-connections: not between 1 and %d", maxConns)
+	case b.beside < 0 || b.beside > maxDevices:
+		return fmt.Errorf("-beside: not between 0 and %d", maxDevices)
 	case b.rounds < 1 || b.messages < 1 || b.starts < 1:
 		return errors.New("-rounds, -messages and -starts: at least 1")
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -119,7 +120,7 @@ func (b *bench) cases(ctx context.Context) (list []benchCase, stop func(), err e
 			p.stop()
 		}
 	}
-	if err := e.register(ctx, allDevices); err != nil {
+	if err := e.prepare(ctx, b.beside); err != nil {
 		return nil, stop, err
 	}
 	list = b.waysOf(e, emulatorName)
@@ -129,7 +130,7 @@ func (b *bench) cases(ctx context.Context) (list []benchCase, stop func(), err e
 			return nil, stop, err
 		}
 		servers = append(servers, other.process)
-		if err := other.register(ctx, allDevices); err != nil {
+		if err := other.prepare(ctx, b.beside); err != nil {
 			return nil, stop, err
 		}
 		for i, c := range b.waysOf(other, againstName) {
@@ -137,15 +138,33 @@ func (b *bench) cases(ctx context.Context) (list []benchCase, stop func(), err e
 		}
 	}
 	if b.peers {
-		peers, err := b.startPeers(&servers)
-		if err != nil {
-			return nil, stop, err
-		}
-		for i := range list {
-			list[i].targets = append(list[i].targets, b.peersOf(peers, list[i].group)...)
-		}
+		err = b.addPeers(list, &servers)
 	}
-	return b.selected(list), stop, nil
+	return b.selected(list), stop, err
+}
+
+// prepare registers the devices that send, and connects others that are silent.
+func (e *emulator) prepare(ctx context.Context, silent int) error {
+	if err := e.register(ctx, allDevices+silent); err != nil {
+		return err
+	}
+	e.silent = make([]net.Conn, silent) // until the process ends
+	return inParallel(silent, dialWidth, func(i int) (err error) {
+		e.silent[i], err = e.connectIdle(allDevices + i)
+		return err
+	})
+}
+
+// addPeers starts the peers and adds them to the cases that they take.
+func (b *bench) addPeers(list []benchCase, servers *[]*process) error {
+	peers, err := b.startPeers(servers)
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		list[i].targets = append(list[i].targets, b.peersOf(peers, list[i].group)...)
+	}
+	return nil
 }
 
 // peers are the servers to compare with; a nil one is left out.
