@@ -67,7 +67,8 @@ func (h *Hub) checkC2D(m *store.Message) error {
 	if m.MessageID != "" && !validID(m.MessageID) {
 		return h.NewError(CodeArgumentInvalid, "the message id is not of 1 to 128 ASCII letters, digits and -:.+%_#*?!(),=@;$'")
 	}
-	if m.Ack = strings.ToLower(m.Ack); !validAck(m.Ack) {
+	// The Java service SDK writes "positiveonly" and "negativeonly".
+	if m.Ack = strings.TrimSuffix(strings.ToLower(m.Ack), "only"); !validAck(m.Ack) {
 		return h.NewError(CodeArgumentInvalid, "iothub-ack is none of none, positive, negative and full")
 	}
 	if size := messageSize(&m.SystemProperties, m.Properties, m.Body); size > c2dSize {

@@ -604,3 +604,13 @@ func BenchmarkC2DFromEnqueueToComplete(b *testing.B) {
 		}
 	}
 }
+
+func TestAckMayBeWrittenAsTheJavaSDKDoes(t *testing.T) {
+	for text, want := range map[string]string{"": "", "None": "none", "positive": "positive", "Full": "full", "PositiveOnly": "positive", "negativeonly": "negative"} {
+		h, _ := newTestHub(t)
+		m := store.Message{SystemProperties: store.SystemProperties{Ack: text}}
+		if err := h.checkC2D(&m); err != nil || m.Ack != want {
+			t.Errorf("%q: %q, %v", text, m.Ack, err)
+		}
+	}
+}
