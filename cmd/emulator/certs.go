@@ -19,7 +19,7 @@ type certsCmd struct {
 
 // caFlags find the CA. The CA is made if there is none yet, so that trust can be given before the first start.
 type caFlags struct {
-	CertsDir string `default:"${certsDir}" help:"Where the development CA is kept." placeholder:"DIR"`
+	CertsDir string `default:"${certsDir}" help:"Where the development CA is kept."`
 }
 
 func (f caFlags) open(stderr io.Writer) (*certs.Authority, error) {

@@ -21,7 +21,8 @@ const (
 	exitViolation = 3 // serve with --fail-on-violation, and violations when there are any
 )
 
-// cli is the whole command line. Flags are also read from IOLITE_<NAME> and, for serve, from the file given with --config.
+// cli is the whole command line. The flags of serve, --control and --certs-dir are also read from IOLITE_<NAME>, those of serve from
+// the file given with --config, too.
 type cli struct {
 	Serve       serveCmd       `cmd:"" default:"withargs" help:"Start the hub: all doors, one process (this is what runs without a command)."`
 	Doctor      doctorCmd      `cmd:"" help:"Go through every door as a real client would and print a table."`
@@ -66,7 +67,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	status := -1
 	parser, err := kong.New(&c,
 		kong.Name("emulator"),
-		kong.Description("Iolite, a local Azure IoT Hub.\n\nEvery flag can also be set as IOLITE_<NAME> in the environment (--http-poll as IOLITE_HTTP_POLL)."),
+		kong.Description("Iolite, a local Azure IoT Hub.\n\nThe flags of serve, --control and --certs-dir can also be set as IOLITE_<NAME> in the environment (--http-poll as IOLITE_HTTP_POLL)."),
 		kong.DefaultEnvars("IOLITE"),
 		kong.Writers(stdout, stderr),
 		kong.Resolvers(&configResolver{}),

@@ -125,7 +125,7 @@ func (c *sendCmd) Run(a *app) error {
 	if c.MessageID != "" {
 		m.Properties.MessageID = c.MessageID
 	}
-	if c.Expire > 0 {
+	if c.Expire != 0 { // one in the past is for the hub to refuse
 		at := b.Now().Add(c.Expire)
 		m.Properties.AbsoluteExpiryTime = &at
 	}

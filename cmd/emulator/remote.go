@@ -12,7 +12,7 @@ import (
 
 // remoteFlags find a running hub.
 type remoteFlags struct {
-	Control string `default:"127.0.0.1:8088" help:"Address of the running hub's control API." placeholder:"ADDRESS"`
+	Control string `default:"127.0.0.1:8088" help:"Address of the running hub's control API."`
 }
 
 func (f remoteFlags) client() (*client.Client, error) {

@@ -25,12 +25,12 @@ type serveCmd struct {
 
 	Bind         string   `default:"127.0.0.1" help:"Address of the five doors."`
 	Hostname     string   `default:"localhost" help:"Host name printed in connection strings. Certificates are minted for whatever name the client asks for."`
-	MQTTPort     port     `name:"mqtt-port" default:"8883" help:"Port of MQTT over TLS: a number, 0 for any free port, or off." placeholder:"PORT"`
-	AMQPPort     port     `name:"amqp-port" default:"5671" help:"Port of AMQP over TLS." placeholder:"PORT"`
-	HTTPSPort    port     `name:"https-port" default:"443" help:"Port of HTTPS and of MQTT and AMQP over WebSocket." placeholder:"PORT"`
-	EventhubPort port     `name:"eventhub-port" default:"5672" help:"Port of plain AMQP, for UseDevelopmentEmulator=true clients." placeholder:"PORT"`
+	MQTTPort     port     `name:"mqtt-port" default:"8883" help:"Port of MQTT over TLS: a number, 0 for any free port, or off."`
+	AMQPPort     port     `name:"amqp-port" default:"5671" help:"Port of AMQP over TLS."`
+	HTTPSPort    port     `name:"https-port" default:"443" help:"Port of HTTPS and of MQTT and AMQP over WebSocket."`
+	EventhubPort port     `name:"eventhub-port" default:"5672" help:"Port of plain AMQP, for UseDevelopmentEmulator=true clients."`
 	StrictPorts  bool     `help:"Fail when a port needs a right we do not have, instead of moving that door to a free port."`
-	Control      string   `default:"127.0.0.1:8088" help:"Address of the control API and dashboard, or off." placeholder:"ADDRESS"`
+	Control      string   `default:"127.0.0.1:8088" help:"Address of the control API and dashboard, or off."`
 	ControlHost  []string `help:"Further host name that the control API answers to; repeatable." placeholder:"NAME"`
 
 	Device           []string      `help:"Create a device at start; repeatable. Its keys are derived from a fixed secret, so they never change." placeholder:"NAME"`
@@ -39,11 +39,11 @@ type serveCmd struct {
 	HTTPPollInterval time.Duration `name:"http-poll-interval" default:"25m" help:"How often a device may poll."`
 	FailOnViolation  bool          `help:"Exit with status 3 if any poll violation happened."`
 	Partitions       int           `default:"4" help:"Partitions of the event log, 1 to 32."`
-	Retain           int64         `default:"128" help:"Telemetry kept in memory, in MiB; the oldest goes first." placeholder:"MIB"`
+	Retain           int64         `default:"128" help:"Telemetry kept in memory, in MiB; the oldest goes first."`
 
 	Auth            string   `default:"strict" enum:"strict,off" help:"strict, or off to accept any credential."`
-	X509CA          []string `name:"x509-ca" type:"existingfile" help:"PEM file of a CA whose device certificates the hub accepts; repeatable." placeholder:"FILE"`
-	CertsDir        string   `default:"${certsDir}" help:"Where the development CA is kept." placeholder:"DIR"`
+	X509CA          []string `name:"x509-ca" env:"IOLITE_X509_CA" type:"existingfile" help:"PEM file of a CA whose device certificates the hub accepts; repeatable." placeholder:"FILE"`
+	CertsDir        string   `default:"${certsDir}" help:"Where the development CA is kept."`
 	CAUnconstrained bool     `name:"ca-unconstrained" help:"Make a CA without name constraints, for clients that cannot cope with them."`
 	LogFormat       string   `default:"text" enum:"text,json" help:"text or json."`
 	LogLevel        string   `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error."`
