@@ -2,6 +2,7 @@ package door
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync/atomic"
 )
@@ -57,6 +58,16 @@ func (c *Conn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.out.Add(int64(n))
 	return n, err
+}
+
+// CloseWrite tells the peer that nothing more will come, and leaves it time to read what has: with TLS by close_notify. It
+// fails with errors.ErrUnsupported for a stream that cannot be closed half, such as a WebSocket.
+func (c *Conn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
 }
 
 // Cut drops the connection without a goodbye of any protocol: pending data is discarded and TCP sends a reset. It does

@@ -85,6 +85,32 @@ func TestConnectionKnowsItsDoorAndCountsBytes(t *testing.T) {
 	}
 }
 
+func TestCloseWriteEndsThePeersReadingAtOnce(t *testing.T) {
+	for name, config := range map[string]*tls.Config{"plain": nil, "TLS": selfSigned(t)} {
+		t.Run(name, func(t *testing.T) {
+			l := open(t, config, func(c *Conn) {
+				_, _ = c.Write([]byte("last words"))
+				if err := c.CloseWrite(); err != nil {
+					t.Error(err)
+				}
+				_, _ = io.Copy(io.Discard, c) // and still listens
+			})
+			var client io.ReadCloser = dial(t, l)
+			if config != nil {
+				client = tls.Client(client.(net.Conn), &tls.Config{InsecureSkipVerify: true})
+			}
+			if said, err := io.ReadAll(client); err != nil || string(said) != "last words" {
+				t.Errorf("the peer read %q, %v", said, err)
+			}
+			_ = client.Close()
+		})
+	}
+	over := new(Conn).Over(nil, MQTTWS)
+	if err := over.CloseWrite(); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a WebSocket: %v", err)
+	}
+}
+
 func TestCutResetsThePeerAndEndsABlockedRead(t *testing.T) {
 	reading, ended := make(chan *Conn, 1), make(chan error, 1)
 	l := open(t, nil, func(c *Conn) {
