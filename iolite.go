@@ -39,6 +39,7 @@ type Emulator struct {
 	doors   []openedDoor
 	control *controlDoor // nil when it is off
 	ready   atomic.Bool
+	resets  sync.Mutex // held during Reset: two at once would plant the seed twice
 	close   sync.Once
 }
 
@@ -136,8 +137,12 @@ func (e *Emulator) Close() {
 	})
 }
 
-// Reset empties the hub, puts the clock back to real time and loads the seeds again. Connected clients are cut.
+// Reset empties the hub, puts the clock back to real time and loads the seeds again. Connected clients are cut. Calls wait
+// for each other.
 func (e *Emulator) Reset(ctx context.Context) error {
+	e.resets.Lock()
+	defer e.resets.Unlock()
+	ctx = context.WithoutCancel(ctx) // a hub must not be left half empty because whoever asked has gone
 	if err := e.hub.Reset(ctx); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -92,6 +93,21 @@ func TestResetBringsBackTheSeedAndRealTime(t *testing.T) {
 	}
 	if e.Clock().Offset() != 0 {
 		t.Errorf("the clock is still moved by %v", e.Clock().Offset())
+	}
+}
+
+func TestResetsAtTheSameTimePlantTheSeedOnce(t *testing.T) {
+	e := iolitetest.Run(t, withSeed(seed), iolitetest.WithDevices("extra"))
+	var group errgroup.Group
+	for range 20 {
+		group.Go(func() error { return e.Reset(t.Context()) })
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
+	}
+	list, err := e.Hub().Admin().Devices(t.Context(), 0)
+	if err != nil || len(list) != 4 {
+		t.Errorf("%d devices, %v", len(list), err)
 	}
 }
 
