@@ -5,11 +5,12 @@ import "errors"
 // onAttach attaches a link, if the peer agrees (AMQP 2.6.3).
 func (c *Conn) onAttach(channel uint16, d *decoder) *Error {
 	var p attachFrame
+	size := d.end - d.pos
 	p.decode(d)
 	if d.err != nil {
 		return decodeError(d.err)
 	}
-	l, perr := c.newLink(channel, &p)
+	l, perr := c.newLink(channel, &p, size)
 	if l == nil {
 		return perr
 	}
@@ -44,8 +45,11 @@ func (l *Link) ask() (Node, *Error) {
 	return node, nil
 }
 
-// newLink makes the link the client asks for, nil when the session cannot have it.
-func (c *Conn) newLink(channel uint16, p *attachFrame) (*Link, *Error) {
+// maxAttachBytes bounds what the attach frames of one connection's links may hold together: some ten thousand links as SDKs make them.
+const maxAttachBytes = 16 << 20
+
+// newLink makes the link the client asks for in size bytes, nil when the session cannot have it.
+func (c *Conn) newLink(channel uint16, p *attachFrame, size int) (*Link, *Error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s, perr := c.session(channel)
@@ -53,6 +57,9 @@ func (c *Conn) newLink(channel uint16, p *attachFrame) (*Link, *Error) {
 		return nil, perr
 	}
 	switch {
+	// Refused links count until the client detaches them, too: one that never does is not listening.
+	case len(s.links) >= 2*c.cfg.MaxLinksPerSession, c.links >= 2*c.cfg.MaxLinks, c.attachBytes+size > maxAttachBytes:
+		return nil, &Error{Condition: CondResourceLimitExceeded, Description: "too many links, or too large ones, that were never detached"}
 	case p.handle > ownHandleMax:
 		return nil, framingError("handle %d is above handle-max %d", p.handle, ownHandleMax) // AMQP 2.7.2
 	case s.links[p.handle] != nil:
@@ -67,7 +74,7 @@ func (c *Conn) newLink(channel uint16, p *attachFrame) (*Link, *Error) {
 	l := &Link{
 		session: s, name: p.name, role: !p.role, snd: p.snd, rcv: p.rcv, properties: p.properties, desired: p.desired,
 		peerMax: p.maxMessageSize, in: p.handle, out: out, reply: new(reply), maxMessage: c.cfg.MaxMessageSize,
-		window: c.cfg.CreditWindow,
+		window: c.cfg.CreditWindow, attachBytes: size,
 	}
 	if l.role == RoleReceiver {
 		l.deliveryCount = p.initialDeliveryCount
@@ -91,6 +98,7 @@ func (s *Session) addLink(l *Link) {
 	s.links[l.in], s.names[name] = l, l
 	s.handles[l.out] = struct{}{}
 	s.conn.links++
+	s.conn.attachBytes += l.attachBytes
 }
 
 // readTermini decodes source and target, and says why they cannot be had.
@@ -167,6 +175,8 @@ func (l *Link) refuse(p *attachFrame, refusal *Error) {
 	}
 	l.state = linkAttached
 	l.sendDetach(refusal)
+	// No node will ask for them, and the client may take its time to detach.
+	l.source, l.target, l.properties, l.desired = nil, nil, nil, nil
 }
 
 // writeAttach writes our attach. It fails, having written nothing, when that is larger than the client's max-frame-size

@@ -60,18 +60,19 @@ type Conn struct {
 	calls sync.Mutex  // held during every callback
 	noted atomic.Bool // notes is not empty; changed under mu
 
-	mu         sync.Mutex
-	writers    sync.WaitGroup // added to under mu, never once phaseEnded
-	room       *sync.Cond     // signalled when output was written
-	phase      phase
-	open       *Open // the client's
-	maxFrame   int   // of frames we send
-	closeErr   *Error
-	peerClosed bool
-	sessions   map[uint16]*Session // by the client's channel
-	channels   map[uint32]struct{} // ours, in use
-	links      int
-	partial    int // bytes in unfinished deliveries
+	mu          sync.Mutex
+	writers     sync.WaitGroup // added to under mu, never once phaseEnded
+	room        *sync.Cond     // signalled when output was written
+	phase       phase
+	open        *Open // the client's
+	maxFrame    int   // of frames we send
+	closeErr    *Error
+	peerClosed  bool
+	sessions    map[uint16]*Session // by the client's channel
+	channels    map[uint32]struct{} // ours, in use
+	links       int
+	attachBytes int // of the attach frames of links
+	partial     int // bytes in unfinished deliveries
 
 	out      *buffer // frames to be written
 	inFlight int     // bytes being written

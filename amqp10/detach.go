@@ -54,6 +54,7 @@ func (c *Conn) onDetach(channel uint16, d *decoder) *Error {
 	delete(s.links, l.in)
 	delete(s.handles, l.out)
 	c.links--
+	c.attachBytes -= l.attachBytes
 	return nil
 }
 

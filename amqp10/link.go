@@ -26,6 +26,7 @@ type Link struct {
 	peerMax      uint64
 	in, out      uint32 // the client's handle and ours
 	initialCount uint32
+	attachBytes  int // of the frame
 
 	reply *reply // what our attach will say; nil after it
 	node  Node   // nil when refused; fixed after the attach

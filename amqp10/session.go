@@ -117,6 +117,7 @@ func (s *Session) bury(err *Error) {
 	s.ended = true
 	for _, l := range s.links {
 		l.release(err)
+		s.conn.attachBytes -= l.attachBytes
 	}
 	s.conn.links -= len(s.links)
 	s.links, s.handles, s.names, s.current = nil, nil, nil, nil

@@ -89,7 +89,7 @@ func (p *peer) putToken(token string) (status int, description string) {
 func (p *peer) tokenRefusal(token string, err error) (status int, description string) {
 	e, created := hub.AsError(err)
 	if created {
-		p.log.Error("internal error", "tracking", e.TrackingID, "error", err)
+		p.log.Error("internal error", "trackingId", e.TrackingID, "error", err)
 		return e.Status, e.Text
 	}
 	p.log.Debug("token refused", "error", e) // the hub has logged why

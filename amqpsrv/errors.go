@@ -21,7 +21,7 @@ const trackingID amqp10.Symbol = "com.microsoft:tracking-id"
 func render(log *slog.Logger, err error) *amqp10.Error {
 	e, created := hub.AsError(err)
 	if created {
-		log.Error("internal error", "tracking", e.TrackingID, "error", err)
+		log.Error("internal error", "trackingId", e.TrackingID, "error", err)
 	}
 	return hubError(e)
 }

@@ -43,7 +43,7 @@ func (p *peer) saslPlain(response []byte) amqp10.SASLCode {
 func (p *peer) saslRefusal(user string, err error) amqp10.SASLCode {
 	e, created := hub.AsError(err)
 	if created {
-		p.log.Error("internal error", "tracking", e.TrackingID, "error", err)
+		p.log.Error("internal error", "trackingId", e.TrackingID, "error", err)
 		return amqp10.SASLSysTemp
 	}
 	p.log.Debug("SASL PLAIN refused", "user", user, "error", e)

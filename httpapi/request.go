@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -160,11 +161,16 @@ func readJSON(r *http.Request, value any) error {
 		return err
 	}
 	defer releaseBody(b)
+	if bytes.Equal(bytes.TrimSpace(b.Bytes()), []byte("null")) { // would leave value as it is
+		return badJSON(errNull)
+	}
 	if err := json.Unmarshal(b.Bytes(), value); err != nil {
 		return badJSON(err)
 	}
 	return nil
 }
+
+var errNull = errors.New("the body is null")
 
 // hasType reports whether the request's Content-Type is want, whatever its parameters.
 func hasType(r *http.Request, want string) bool {

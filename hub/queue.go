@@ -134,7 +134,7 @@ func (q *queue) retire(m store.Message) {
 	q.restIfEmpty()
 }
 
-// purge empties the queue and returns how many messages went.
+// purge empties the queue and returns the messages that went.
 func (q *queue) purge() []store.Message {
 	messages, err := q.rules.store.Purge(context.Background(), q.key)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/iolite-emulator/iolite/store"
 )
 
-// maxTelemetry is the largest message, or batch of messages, in bytes as telemetrySize counts them (article "Create and read
+// maxTelemetry is the largest message, or batch of messages, in bytes as messageSize counts them (article "Create and read
 // messages": 256 KB).
 const maxTelemetry = 256 << 10
 
