@@ -35,6 +35,7 @@ start() {
 }
 
 have go go && start go
+have hostile go && start hostile
 have node node npm && start node
 have python python3 && start python
 have java java mvn && start java
