@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"net/http"
+	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
 
@@ -11,15 +13,34 @@ import (
 )
 
 // upgrader has no sub-protocols of its own: the answer echoes the very token that was offered, upper case from the C SDK.
-// It ignores offers of permessage-deflate. Any origin may come: what is spoken inside asks for credentials.
+// It ignores offers of permessage-deflate.
 var upgrader = websocket.Upgrader{
 	ReadBufferSize:  1 << 10, // per connection, for as long as it lasts
 	WriteBufferSize: 4 << 10, // lent from the pool for each message
 	WriteBufferPool: &sync.Pool{},
-	CheckOrigin:     func(*http.Request) bool { return true },
+	CheckOrigin:     ownOrigin,
 	Error: func(w http.ResponseWriter, _ *http.Request, _ int, reason error) {
 		refuseUpgrade(w, strings.TrimPrefix(reason.Error(), "websocket: "))
 	},
+}
+
+// ownOrigin reports whether a WebSocket may be opened from where the request says it comes from: no browser, a page of this very
+// host, or one of this machine. The policies' keys are known to all and WebSockets know no CORS, so that otherwise every page on the
+// web could read a developer's hub.
+func ownOrigin(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	u, err := url.Parse(origin)
+	if err != nil {
+		return false
+	}
+	host := u.Hostname()
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Unmap().IsLoopback() {
+		return true
+	}
+	return strings.EqualFold(host, "localhost") || strings.EqualFold(host, (&url.URL{Host: r.Host}).Hostname())
 }
 
 // subprotocol is what may be spoken on a WebSocket.

@@ -355,3 +355,18 @@ func TestCloseCutsWebSockets(t *testing.T) {
 		t.Error("the client goes on")
 	}
 }
+
+func TestPagesOfOtherHostsMayNotOpenAWebSocket(t *testing.T) {
+	for origin, want := range map[string]bool{
+		"": true, "https://hub.local": true, "https://HUB.local:8443": true, "http://localhost:3000": true, "http://127.0.0.1:5173": true, "http://[::1]:80": true,
+		"https://example.com": false, "https://hub.local.example.com": false, "null": false, "https://10.0.0.1": false, "%zz": false,
+	} {
+		r := &http.Request{Host: "hub.local:443", Header: http.Header{}}
+		if origin != "" {
+			r.Header.Set("Origin", origin)
+		}
+		if got := ownOrigin(r); got != want {
+			t.Errorf("origin %q: %v", origin, got)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -124,6 +125,9 @@ func validGroup(name string) bool {
 	return name != "" && len(name) <= maxGroup
 }
 
+// plus adds without going over: a peer may name any number.
+func plus(v, n int64) int64 { return min(v, math.MaxInt64-n) + n }
+
 // seek returns the sequence number of the first event that a position means.
 func (h *Hub) seek(ctx context.Context, partition int, from Position) (int64, error) {
 	after := int64(0)
@@ -135,9 +139,9 @@ func (h *Hub) seek(ctx context.Context, partition int, from Position) (int64, er
 		info, err := h.events.Info(ctx, partition)
 		return info.LastSequence + 1, err
 	case from.Sequence != nil:
-		return *from.Sequence + after, nil
+		return plus(*from.Sequence, after), nil
 	case from.Offset != nil:
-		return h.events.SeekOffset(ctx, partition, *from.Offset+after)
+		return h.events.SeekOffset(ctx, partition, plus(*from.Offset, after))
 	case !from.Enqueued.IsZero():
 		return h.events.SeekTime(ctx, partition, from.Enqueued.Add(time.Duration(after)))
 	}

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +26,7 @@ func TestReaderStartsWhereItIsTold(t *testing.T) {
 	at := func(i int) (seq, offset *int64) { return &all[i].Sequence, &all[i].Offset }
 	seq2, off2 := at(2)
 	minus, far := int64(-1), int64(1<<40)
+	last := int64(math.MaxInt64)
 	for name, c := range map[string]struct {
 		from Position
 		want string
@@ -38,6 +40,8 @@ func TestReaderStartsWhereItIsTold(t *testing.T) {
 		"offset -1":            {Position{Offset: &minus, Exclusive: true}, "01234"},
 		"a far offset":         {Position{Offset: &far}, ""},
 		"a far sequence":       {Position{Sequence: &far}, ""},
+		"after every number":   {Position{Sequence: &last, Exclusive: true}, ""},
+		"after every offset":   {Position{Offset: &last, Exclusive: true}, ""},
 		"a time":               {Position{Enqueued: start.Add(2 * time.Second)}, "234"},
 		"after that time":      {Position{Enqueued: start.Add(2 * time.Second), Exclusive: true}, "34"},
 		"a time in between":    {Position{Enqueued: start.Add(2500 * time.Millisecond), Exclusive: true}, "34"},

@@ -47,9 +47,10 @@ type DeviceSession struct {
 	ended atomic.Pointer[Error] // why, nil while the session lives
 
 	// Guarded by the peer's lock.
-	method auth.Method
-	expiry *clock.Timer  // nil when the principal never expires
-	push   *Subscription // of the devicebound queue; nil when there is none
+	method    auth.Method
+	expiry    *clock.Timer  // nil when the principal never expires
+	expiresAt time.Time     // when it fires
+	push      *Subscription // of the devicebound queue; nil when there is none
 }
 
 // OpenDevice lets principal p act as key: it checks scope, rights and the device's status, closes an older connection of the
@@ -226,13 +227,16 @@ func (s *DeviceSession) expireWith(p auth.Principal) {
 		s.expiry = nil
 	}
 	if !p.Expiry.IsZero() {
-		s.expiry = s.hub.clock.At(p.Expiry.Add(tokenGrace), s.expire)
+		s.expiresAt = p.Expiry.Add(tokenGrace)
+		s.expiry = s.hub.clock.At(s.expiresAt, s.expire)
 	}
 }
 
 func (s *DeviceSession) expire() {
 	s.peer.mu.Lock()
-	s.peer.end(s, s.hub.NewError(CodeTokenExpired))
+	if s.expiry != nil && !s.hub.clock.Now().Before(s.expiresAt) { // else it was renewed while the timer fired
+		s.peer.end(s, s.hub.NewError(CodeTokenExpired))
+	}
 	s.hub.unlockPeer(s.peer)
 }
 
