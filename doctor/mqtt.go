@@ -21,7 +21,7 @@ func (p *patient) mqtt(ctx context.Context, d door.Door) error {
 	if err := wait(ctx, client.Connect()); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	defer client.Disconnect(0)
+	defer client.Disconnect(250) // milliseconds for the goodbye to leave
 	id := p.device.DeviceID
 	if err := wait(ctx, client.Publish("devices/"+id+"/messages/events/"+property+"="+d.String(), 1, false, `{"from":"doctor"}`)); err != nil {
 		return fmt.Errorf("publish: %w", err)
