@@ -44,6 +44,9 @@ func NewMemory(o MemoryOptions) *Memory {
 // Registry implements Engine.
 func (m *Memory) Registry() Registry { return &m.registry }
 
+// Twins implements Engine.
+func (m *Memory) Twins() Twins { return &m.registry }
+
 // Devicebound implements Engine.
 func (m *Memory) Devicebound() Queues { return m.devicebound }
 

@@ -18,10 +18,25 @@ type memRegistry struct {
 	writes   uint64 // counts writes; the etags come from it
 }
 
+// memIdentity is an identity and, once somebody has written it, its twin. A stored twin is never changed, only replaced.
+type memIdentity struct {
+	Identity
+	twin *Twin
+}
+
+// row copies what is stored; the documents in it are shared, and never change.
+func (id *memIdentity) row() TwinRow {
+	r := TwinRow{Identity: id.Identity}
+	if id.twin != nil {
+		r.Twin = *id.twin
+	}
+	return r
+}
+
 // memDevice is a device with its modules, by id. There are few modules, so a slice does.
 type memDevice struct {
-	Identity
-	modules []*Identity
+	memIdentity
+	modules []*memIdentity
 }
 
 // reset empties the registry. Etags are not given a second time: who remembers one from before must not find it matching.
@@ -48,11 +63,11 @@ func (r *memRegistry) Create(_ context.Context, id Identity) (Identity, error) {
 	if id.ModuleID != "" {
 		id.DeviceID = parent.DeviceID
 		at, _ := parent.locate(id.ModuleID)
-		parent.modules = slices.Insert(parent.modules, at, &id)
+		parent.modules = slices.Insert(parent.modules, at, &memIdentity{Identity: id})
 		return id, nil
 	}
 	id.DeviceID = strings.Clone(id.DeviceID)
-	r.devices[id.DeviceID] = &memDevice{Identity: id}
+	r.devices[id.DeviceID] = &memDevice{memIdentity: memIdentity{Identity: id}}
 	r.order.add(id.DeviceID)
 	r.countDisabled(id.Status, 1)
 	return id, nil
@@ -63,7 +78,7 @@ func (r *memRegistry) Get(_ context.Context, key Key) (Identity, error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if id := r.find(key); id != nil {
-		return *id, nil
+		return id.Identity, nil
 	}
 	return Identity{}, ErrNotFound
 }
@@ -82,7 +97,7 @@ func (r *memRegistry) Update(_ context.Context, id Identity, ifMatch string) (Id
 		r.countDisabled(old.Status, -1)
 		r.countDisabled(id.Status, 1)
 	}
-	*old = id
+	old.Identity = id
 	return id, nil
 }
 
@@ -112,12 +127,12 @@ func (r *memRegistry) Delete(_ context.Context, key Key, ifMatch string) ([]Iden
 	if key.ModuleID != "" {
 		at, _ := device.locate(key.ModuleID)
 		device.modules = slices.Delete(device.modules, at, at+1)
-		return []Identity{*id}, nil
+		return []Identity{id.Identity}, nil
 	}
 	delete(r.devices, key.DeviceID)
 	r.order.remove(key.DeviceID)
 	r.countDisabled(id.Status, -1)
-	return append([]Identity{*id}, device.moduleList()...), nil
+	return append([]Identity{id.Identity}, device.moduleList()...), nil
 }
 
 // Devices implements Registry.
@@ -150,13 +165,13 @@ func (r *memRegistry) Count(context.Context) (devices, disabled int, err error) 
 }
 
 // find returns the stored identity or nil. The caller holds mu.
-func (r *memRegistry) find(key Key) *Identity {
+func (r *memRegistry) find(key Key) *memIdentity {
 	d := r.devices[key.DeviceID]
 	if d == nil {
 		return nil
 	}
 	if key.ModuleID == "" {
-		return &d.Identity
+		return &d.memIdentity
 	}
 	if at, found := d.locate(key.ModuleID); found {
 		return d.modules[at]
@@ -165,13 +180,13 @@ func (r *memRegistry) find(key Key) *Identity {
 }
 
 func (d *memDevice) locate(moduleID string) (at int, found bool) {
-	return slices.BinarySearchFunc(d.modules, moduleID, func(m *Identity, id string) int { return strings.Compare(m.ModuleID, id) })
+	return slices.BinarySearchFunc(d.modules, moduleID, func(m *memIdentity, id string) int { return strings.Compare(m.ModuleID, id) })
 }
 
 func (d *memDevice) moduleList() []Identity {
 	var list []Identity
 	for _, m := range d.modules {
-		list = append(list, *m)
+		list = append(list, m.Identity)
 	}
 	return list
 }
@@ -189,7 +204,7 @@ func (r *memRegistry) nextETag() string {
 }
 
 // matchETag checks the condition of a write on id, which is nil when there is none.
-func matchETag(id *Identity, ifMatch string) error {
+func matchETag(id *memIdentity, ifMatch string) error {
 	switch {
 	case id == nil:
 		return ErrNotFound

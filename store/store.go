@@ -5,6 +5,7 @@ import "context"
 // Engine is everything a hub keeps its state in.
 type Engine interface {
 	Registry() Registry
+	Twins() Twins        // of the Registry's identities
 	Devicebound() Queues // cloud-to-device messages, by device or module
 	Feedback() Queues    // batches of feedback records, by the empty Key
 	Events() EventLog
