@@ -23,28 +23,48 @@ const (
 	CodeDeviceDefinedMultipleTimes Code = 400011
 	CodeBulkOperationFailure       Code = 400013
 	CodeConnectionReplaced         Code = 400027
+	CodeInvalidConfigCondition     Code = 400401
+	CodeInvalidConfigContent       Code = 400402
+	CodeInvalidConfigMetrics       Code = 400404
+	CodeInvalidDigitalTwinPatch    Code = 400505 // InvalidDigitalTwinJsonPatch
+	CodeInvalidDigitalTwinPayload  Code = 400506
+	CodeInvalidDigitalTwinPath     Code = 400508
+	CodeBlobContainer              Code = 400008 // BlobContainerValidationError
 	CodeInvalidDeviceScope         Code = 400028
 	CodeUnauthorized               Code = 401002
 	CodeTokenExpired               Code = 401003
+	CodeJobQuotaExceeded           Code = 403003
 	CodeQueueDepthExceeded         Code = 403004
+	CodeTooManyMethods             Code = 403800 // DeviceMaximumInflightMethodExceeded
 	CodeInvalidMessageExpiry       Code = 403009
 	CodeDeviceDisabled             Code = 403012
 	CodeNotFound                   Code = 404000
 	CodeDeviceNotFound             Code = 404001
+	CodeJobNotFound                Code = 404002
 	CodeModuleNotFound             Code = 404010
+	CodeConfigurationNotFound      Code = 404301
 	CodeFeatureNotSupported        Code = 404013
 	CodeDeviceNotOnline            Code = 404103
+	CodeConnectionClosed           Code = 404104 // DeviceConnectionClosedRemotely
+	CodeInvalidState               Code = 405102 // OperationNotAllowedInCurrentState
 	CodeDeviceAlreadyExists        Code = 409001
+	CodeJobAlreadyExists           Code = 409104
 	CodeModuleAlreadyExists        Code = 409301
+	CodeConfigurationAlreadyExists Code = 409401
 	CodePreconditionFailed         Code = 412001
 	CodeLockLost                   Code = 412002
 	CodeMessageTooLarge            Code = 413001
 	CodeTooManyDevices             Code = 413002
 	CodeTooManyModules             Code = 413003
+	CodeTooManyConfigurations      Code = 413101
+	CodeUnsupportedMediaType       Code = 415000
 	CodePollTooSoon                Code = 429001 // ThrottlingException
+	CodeTooManyJobs                Code = 429004 // ThrottlingMaxActiveJobCountExceeded
 	CodeServerError                Code = 500001
 	CodeNotImplemented             Code = 501000 // Iolite's own: the real hub has it, Iolite does not yet
+	CodeBadGateway                 Code = 502000
 	CodeClosed                     Code = 503001 // the hub shuts down or was reset
+	CodeGatewayTimeout             Code = 504101
 )
 
 // MQTTEffect says how MQTT 3.1.1, which has no error reply, shows an error.
@@ -84,31 +104,51 @@ var table = []ErrorInfo{
 	{CodeInvalidOperation, "InvalidOperation", "The operation is not valid", 400, "amqp:not-allowed", MQTTClose},
 	{CodeArgumentInvalid, "ArgumentInvalid", "BadRequest", 400, argumentError, MQTTClose},
 	{CodeFormatError, "IotHubFormatError", "The request is malformed", 400, argumentError, MQTTClose},
+	{CodeBlobContainer, "BlobContainerValidationError", "The blob container cannot be used", 400, argumentError, MQTTNone},
 	{CodeDeviceDefinedMultipleTimes, "DeviceDefinedMultipleTimes", "'%s' stands more than once in the request", 400, argumentError, MQTTNone},
 	{CodeBulkOperationFailure, "BulkRegistryOperationFailure", "An operation of the bulk request failed", 400, argumentError, MQTTNone},
 	{CodeConnectionReplaced, "ConnectionForcefullyClosedOnNewConnection", "A newer connection of the same identity was opened", 400, "amqp:link:stolen", MQTTClose},
 	{CodeInvalidDeviceScope, "InvalidDeviceScope", "Device scope is immutable", 400, argumentError, MQTTNone},
+	{CodeInvalidConfigCondition, "InvalidConfigurationTargetCondition", "The target condition is not valid", 400, argumentError, MQTTNone},
+	{CodeInvalidConfigContent, "InvalidConfigurationContent", "The configuration content is not valid", 400, argumentError, MQTTNone},
+	{CodeInvalidConfigMetrics, "InvalidConfigurationCustomMetricsQuery", "A custom metrics query is not valid", 400, argumentError, MQTTNone},
+	{CodeInvalidDigitalTwinPatch, "InvalidDigitalTwinJsonPatch", "The JSON patch is not valid", 400, argumentError, MQTTNone},
+	{CodeInvalidDigitalTwinPayload, "InvalidDigitalTwinPayload", "The payload is not valid", 400, argumentError, MQTTNone},
+	{CodeInvalidDigitalTwinPath, "InvalidDigitalTwinPatchPath", "The path of the patch is not valid", 400, argumentError, MQTTNone},
 	{CodeUnauthorized, "IotHubUnauthorizedAccess", "Unauthorized", 401, unauthorizedAccess, MQTTRefuse},
 	{CodeTokenExpired, "IotHubUnauthorized", "The SAS token has expired", 401, unauthorizedAccess, MQTTRefuse},
+	{CodeJobQuotaExceeded, "JobQuotaExceeded", "Another job of this kind is running", 403, limitExceeded, MQTTNone},
 	{CodeQueueDepthExceeded, "DeviceMaximumQueueDepthExceeded", "The queue of '%s' holds %s messages already", 403, limitExceeded, MQTTNone},
 	{CodeInvalidMessageExpiry, "InvalidMessageExpiryTime", "The message has expired already", 403, argumentError, MQTTNone},
 	{CodeDeviceDisabled, "DeviceDisabled", "The device is disabled", 403, unauthorizedAccess, MQTTRefuse},
+	{CodeTooManyMethods, "DeviceMaximumInflightMethodExceeded", "'%s' has not answered %s direct methods yet", 403, limitExceeded, MQTTNone},
 	{CodeNotFound, "GenericNotFound", "Not found", 404, notFound, MQTTClose},
 	{CodeDeviceNotFound, "DeviceNotFound", "%s", 404, notFound, MQTTRefuse},
+	{CodeJobNotFound, "JobNotFound", "%s", 404, notFound, MQTTNone},
 	{CodeModuleNotFound, "ModuleNotFound", "%s", 404, notFound, MQTTRefuse},
 	{CodeFeatureNotSupported, "FeatureNotSupported", "The feature is not supported", 404, notImplemented, MQTTClose},
-	{CodeDeviceNotOnline, "DeviceNotOnline", "The requested device isn't online or hasn't registered the direct method callback", 404, notFound, MQTTNone},
+	{CodeDeviceNotOnline, "DeviceNotOnline", "The operation failed because the requested device isn't online or hasn't registered the direct method callback. To learn more, see https://aka.ms/iothub404103", 404, notFound, MQTTNone},
+	{CodeConnectionClosed, "DeviceConnectionClosedRemotely", "The connection of '%s' ended before it had answered", 404, notFound, MQTTNone},
+	{CodeConfigurationNotFound, "ConfigurationNotFound", "%s", 404, notFound, MQTTNone},
+	{CodeInvalidState, "OperationNotAllowedInCurrentState", "The operation is not allowed in the current state", 405, "amqp:not-allowed", MQTTNone},
 	{CodeDeviceAlreadyExists, "DeviceAlreadyExists", "A device with ID '%s' is already registered.", 409, "com.microsoft:device-already-exists", MQTTNone},
+	{CodeJobAlreadyExists, "JobAlreadyExists", "A job with ID '%s' already exists.", 409, "com.microsoft:device-already-exists", MQTTNone},
 	{CodeModuleAlreadyExists, "ModuleAlreadyExistsOnDevice", "Device %s in IotHub %s already contains Module %s.", 409, "com.microsoft:device-already-exists", MQTTNone},
+	{CodeConfigurationAlreadyExists, "ConfigurationAlreadyExists", "A configuration with ID '%s' already exists.", 409, "com.microsoft:device-already-exists", MQTTNone},
 	{CodePreconditionFailed, "PreconditionFailed", "Precondition failed: Invalid ETag", 412, preconditionFailed, MQTTNone},
 	{CodeLockLost, "DeviceMessageLockLost", "The lock token does not hold a message", 412, "com.microsoft:message-lock-lost", MQTTNone},
 	{CodeMessageTooLarge, "MessageTooLarge", "The message is too large", 413, "amqp:link:message-size-exceeded", MQTTClose},
 	{CodeTooManyDevices, "TooManyDevices", "Too many devices", 413, limitExceeded, MQTTNone},
 	{CodeTooManyModules, "TooManyModulesOnDevice", "Device '%s' has %s modules already", 413, limitExceeded, MQTTNone},
+	{CodeTooManyConfigurations, "ConfigurationCountLimitExceeded", "The hub has %s configurations already", 413, limitExceeded, MQTTNone},
+	{CodeUnsupportedMediaType, "GenericUnsupportedMediaType", "The content type is not supported", 415, "amqp:not-implemented", MQTTNone},
 	{CodePollTooSoon, "ThrottlingException", "A device may poll for cloud-to-device messages once every %s (HTTP poll rule, --http-poll); the next poll is due in %s", 429, "com.microsoft:device-container-throttled", MQTTNone},
+	{CodeTooManyJobs, "ThrottlingMaxActiveJobCountExceeded", "At most %s scheduled jobs may be active at once", 429, "com.microsoft:device-container-throttled", MQTTNone},
 	{CodeServerError, "ServerError", "An internal error occurred", 500, "amqp:internal-error", MQTTClose},
 	{CodeNotImplemented, "NotImplemented", "Iolite does not do this yet", 501, notImplemented, MQTTClose},
+	{CodeBadGateway, "GenericBadGateway", "The device's answer cannot be passed on", 502, "amqp:internal-error", MQTTNone},
 	{CodeClosed, "ServiceUnavailable", "The hub is shutting down or was reset", 503, "amqp:link:detach-forced", MQTTClose},
+	{CodeGatewayTimeout, "GatewayTimeout", "Timed out waiting for the response from device.", 504, "com.microsoft:timeout", MQTTNone},
 }
 
 // rows finds a row of the table by its code.
@@ -132,8 +172,9 @@ type Error struct {
 	Condition  string // AMQP error condition
 	MQTT       MQTTEffect
 	TrackingID string
-	RetryAfter int   // seconds for Retry-After; 0 when not known
-	cause      error // for the log, never for the peer
+	RetryAfter int    // seconds for Retry-After; 0 when not known
+	Timeout    string // hh:mm:ss, info.timeout of a direct method that found nobody; empty for other errors
+	cause      error  // for the log, never for the peer
 }
 
 // Error implements error.
@@ -147,6 +188,13 @@ func (e *Error) Unwrap() error { return e.cause }
 func (h *Hub) NewError(code Code, details ...string) *Error {
 	e := newError(code, h.clock.Now(), details...)
 	h.metrics.errors[e.Code].Inc()
+	return e
+}
+
+// newErrorText is NewError with a text of its own, where the real hub has several for one code.
+func (h *Hub) newErrorText(code Code, text string) *Error {
+	e := h.NewError(code)
+	e.Text = text
 	return e
 }
 

@@ -4,8 +4,8 @@
 // Locks, in the order in which they may be taken:
 //
 //  1. queue.mu: one identity's peer (its session, queue and poll memory), or the feedback queue; never two of them at once
-//  2. peerShard.mu, violations.mu, provenTokens.mu, Hub.modules, ServiceSession.mu, workers.mu, gate.mu for reading
-//  3. services.mu
+//  2. peerShard.mu, violations.mu, provenTokens.mu, Hub.modules, ServiceSession.mu, outbox.mu, pending.mu, gate.mu for reading
+//  3. services.mu, workers.mu
 //  4. the locks of store and clock, which call nothing back; only EventLog tells watchers of an append, under a gate
 //
 // Nothing else of the caller's is called under any of them: what has to be told outside waits in queue.after until mu is free.
@@ -60,6 +60,7 @@ type Hub struct {
 	log      *slog.Logger
 	clock    *clock.Clock
 	registry store.Registry
+	twins    store.Twins
 	events   store.EventLog
 	created  time.Time
 	metrics  *metrics
@@ -101,7 +102,7 @@ func New(cfg Config) (*Hub, error) {
 		cfg.PollInterval = 25 * time.Minute // IoT Hub: "each device should poll for messages every 25 minutes or more"
 	}
 	h := &Hub{
-		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, registry: cfg.Engine.Registry(), events: cfg.Engine.Events(),
+		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, registry: cfg.Engine.Registry(), twins: cfg.Engine.Twins(), events: cfg.Engine.Events(),
 		created: cfg.Clock.Now(), seed: maphash.MakeSeed(), gates: make([]gate, cfg.Engine.Events().Partitions()),
 	}
 	var err error

@@ -45,12 +45,18 @@ type DeviceSession struct {
 	model atomic.Pointer[string] // dtmi, nil when none was named
 
 	ended atomic.Pointer[Error] // why, nil while the session lives
+	over  chan struct{}         // closed at the end; nil for a transient session
 
 	// Guarded by the peer's lock.
 	method    auth.Method
-	expiry    *clock.Timer  // nil when the principal never expires
-	expiresAt time.Time     // when it fires
-	push      *Subscription // of the devicebound queue; nil when there is none
+	expiry    *clock.Timer             // nil when the principal never expires
+	expiresAt time.Time                // when it fires
+	push      *Subscription            // of the devicebound queue; nil when there is none
+	desired   func(DesiredChange)      // nil when nobody listens
+	methods   func(MethodRequest) bool // nil when none is taken
+
+	changes outbox  // carries DesiredChange in order
+	calls   pending // methods that wait for their response
 }
 
 // OpenDevice lets principal p act as key: it checks scope, rights and the device's status, closes an older connection of the
@@ -61,6 +67,9 @@ func (h *Hub) OpenDevice(ctx context.Context, p auth.Principal, key store.Key, o
 		return nil, h.unauthorized(ctx, key, fmt.Errorf("%s may not act as this identity", principalName(p)))
 	}
 	s := &DeviceSession{hub: h, key: key, options: o}
+	if !o.Transient {
+		s.over = make(chan struct{})
+	}
 	peer := h.lockPeer(key)
 	defer h.unlockPeer(peer)
 	s.peer = peer
@@ -163,9 +172,11 @@ func (p *peer) finish(s *DeviceSession, why *Error) bool {
 	if s.push != nil {
 		p.drop(s.push)
 	}
+	s.desired, s.methods = nil, nil
 	if s.options.Transient {
 		return true
 	}
+	close(s.over)
 	s.hub.metrics.closed(s.options.Conn, s.key)
 	if p.session == s {
 		p.session = nil

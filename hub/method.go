@@ -1,0 +1,355 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/iolite-emulator/iolite/auth"
+	"github.com/iolite-emulator/iolite/clock"
+	"github.com/iolite-emulator/iolite/store"
+)
+
+// Limits of direct methods (article "Understand and invoke direct methods from IoT Hub").
+const (
+	maxMethodName      = 128       // bytes
+	maxMethodPayload   = 128 << 10 // bytes, each way
+	minResponseTimeout = 5 * time.Second
+	maxResponseTimeout = 300 * time.Second
+	defaultResponse    = 30 * time.Second
+	maxConnectTimeout  = 300 * time.Second
+	maxInflightMethods = 1000 // calls that wait for one identity's responses; Iolite's own limit
+)
+
+// MethodCall is a direct method to be called. Zero times mean the defaults: 30 s for the response, no waiting for a connection.
+type MethodCall struct {
+	Name            string
+	Payload         []byte // JSON; empty for none
+	ConnectTimeout  time.Duration
+	ResponseTimeout time.Duration
+}
+
+// MethodResult is what a device answered.
+type MethodResult struct {
+	Status  int
+	Payload []byte // JSON; "null" when the device answered nothing
+}
+
+// MethodRequest is a direct method on its way to a device.
+type MethodRequest struct {
+	ID      uint64 // 1, 2, ... on each session; the response carries it
+	Name    string
+	Payload []byte // JSON; "null" when the caller gave none
+}
+
+// pending are the calls that wait for a session's responses.
+type pending struct {
+	mu    sync.Mutex
+	last  uint64
+	calls map[uint64]chan<- MethodResult // of capacity 1
+}
+
+// begin returns the id of a new call and where its result will come; false when too many wait already.
+func (p *pending) begin() (id uint64, result <-chan MethodResult, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.calls) >= maxInflightMethods {
+		return 0, nil, false
+	}
+	if p.calls == nil {
+		p.calls = map[uint64]chan<- MethodResult{}
+	}
+	p.last++
+	c := make(chan MethodResult, 1)
+	p.calls[p.last] = c
+	return p.last, c, true
+}
+
+// finish forgets a call and, when there is one, tells its result.
+func (p *pending) finish(id uint64, result *MethodResult) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c, waiting := p.calls[id]
+	delete(p.calls, id)
+	if waiting && result != nil {
+		c <- *result
+	}
+	return waiting
+}
+
+// SubscribeMethods has deliver called for each direct method that is called on the identity, until UnsubscribeMethods or the end of the
+// session. deliver is called from any goroutine, several at once, without hub locks; it must not block, and returns false when the request
+// cannot be sent. A second subscription replaces the first.
+func (s *DeviceSession) SubscribeMethods(deliver func(MethodRequest) bool) error {
+	if s.options.Transient {
+		return s.hub.NewError(CodeInvalidOperation, "a single request cannot subscribe")
+	}
+	p := s.peer
+	p.mu.Lock()
+	defer p.unlock()
+	if err := s.live(); err != nil {
+		return err
+	}
+	s.methods = deliver
+	for _, c := range p.online {
+		close(c)
+	}
+	p.online = nil
+	return nil
+}
+
+// UnsubscribeMethods ends what SubscribeMethods began. Calls that wait for their response may still get it.
+func (s *DeviceSession) UnsubscribeMethods() {
+	s.peer.mu.Lock()
+	defer s.peer.unlock()
+	s.methods = nil
+}
+
+// RespondMethod gives the response to a request: a status of the device's own choice, and a JSON payload or none. A response that nobody
+// waits for is ignored. A payload that is no JSON, or longer than 128 KiB, fails the call.
+func (s *DeviceSession) RespondMethod(id uint64, status int, payload []byte) {
+	s.active()
+	if len(payload) == 0 {
+		payload = null
+	}
+	s.calls.finish(id, &MethodResult{Status: status, Payload: slices.Clone(payload)})
+}
+
+var null = []byte("null")
+
+// InvokeMethod calls a direct method on a device or module and waits for its response, in the hub's time. ServiceConnect.
+// CodeDeviceNotFound, CodeModuleNotFound, CodeDeviceNotOnline (offline, or no methods taken), CodeGatewayTimeout (no response in time),
+// CodeConnectionClosed (the connection ended meanwhile), CodeBadGateway (a response that is no JSON, or too large), CodeArgumentInvalid,
+// CodeMessageTooLarge, CodeTooManyMethods.
+func (s *ServiceSession) InvokeMethod(ctx context.Context, key store.Key, call MethodCall) (MethodResult, error) {
+	if err := s.need(ctx, auth.ServiceConnect, twinPath(key)+"/methods"); err != nil {
+		return MethodResult{}, err
+	}
+	return s.hub.invoke(ctx, key, call)
+}
+
+// InvokeMethod is a method call by an edge module: on its own device, its device's modules, and on what lies below its device's scope.
+// CodeUnauthorized for anybody else; otherwise the errors of ServiceSession.InvokeMethod.
+func (s *DeviceSession) InvokeMethod(ctx context.Context, key store.Key, call MethodCall) (MethodResult, error) {
+	if err := s.live(); err != nil {
+		return MethodResult{}, err
+	}
+	if err := s.mayInvoke(ctx, key); err != nil {
+		return MethodResult{}, s.hub.unauthorized(ctx, s.key, err)
+	}
+	return s.hub.invoke(ctx, key, call)
+}
+
+// mayInvoke says why the identity may not call methods on key.
+func (s *DeviceSession) mayInvoke(ctx context.Context, key store.Key) error {
+	if s.key.ModuleID == "" {
+		return errors.New("a device calls no methods, only its modules do")
+	}
+	if key.DeviceID == s.key.DeviceID {
+		return nil
+	}
+	own, err := s.hub.registry.Get(ctx, store.Key{DeviceID: s.key.DeviceID})
+	if err != nil {
+		return err
+	}
+	other, err := s.hub.registry.Get(ctx, store.Key{DeviceID: key.DeviceID})
+	if err != nil {
+		return err
+	}
+	if !own.IoTEdge || !slices.Contains(other.ParentScopes, own.DeviceScope) {
+		return fmt.Errorf("%s is not below the scope of %s", key.DeviceID, s.key.DeviceID)
+	}
+	return nil
+}
+
+// invoke carries a call out.
+func (h *Hub) invoke(ctx context.Context, key store.Key, call MethodCall) (MethodResult, error) {
+	if err := h.checkCall(&call); err != nil {
+		return MethodResult{}, err
+	}
+	if _, err := h.registry.Get(ctx, key); err != nil {
+		return MethodResult{}, h.methodTarget(ctx, key, err)
+	}
+	session, deliver, err := h.awaitMethods(ctx, key, call.ConnectTimeout)
+	if err != nil {
+		return MethodResult{}, err
+	}
+	return session.call(ctx, deliver, call)
+}
+
+// methodTarget is the error of a call on what is not registered: the device counts before the module.
+func (h *Hub) methodTarget(ctx context.Context, key store.Key, err error) error {
+	if device := (store.Key{DeviceID: key.DeviceID}); errors.Is(err, store.ErrNotFound) && key.ModuleID != "" {
+		if _, err := h.registry.Get(ctx, device); errors.Is(err, store.ErrNotFound) {
+			return h.notFound(device)
+		}
+	}
+	return h.registryError(err, key)
+}
+
+// checkCall applies the limits and fills in the defaults.
+func (h *Hub) checkCall(call *MethodCall) error {
+	if call.ResponseTimeout == 0 {
+		call.ResponseTimeout = defaultResponse
+	}
+	if len(call.Payload) == 0 {
+		call.Payload = null
+	}
+	switch {
+	case call.Name == "" || len(call.Name) > maxMethodName || strings.ContainsAny(call.Name, "/#+\x00"):
+		return h.NewError(CodeArgumentInvalid, "methodName is not of 1 to 128 characters without / # and +")
+	case call.ResponseTimeout < minResponseTimeout || call.ResponseTimeout > maxResponseTimeout:
+		return h.NewError(CodeArgumentInvalid, "responseTimeoutInSeconds is not from 5 to 300")
+	case call.ConnectTimeout < 0 || call.ConnectTimeout > maxConnectTimeout:
+		return h.NewError(CodeArgumentInvalid, "connectTimeoutInSeconds is not from 0 to 300")
+	case call.ConnectTimeout > call.ResponseTimeout:
+		return h.NewError(CodeArgumentInvalid, "connectTimeoutInSeconds is larger than responseTimeoutInSeconds")
+	case len(call.Payload) > maxMethodPayload:
+		return h.NewError(CodeMessageTooLarge, sizes(len(call.Payload), maxMethodPayload))
+	case !json.Valid(call.Payload):
+		return h.NewError(CodeArgumentInvalid, "the payload is no JSON")
+	}
+	return nil
+}
+
+// awaitMethods finds the connection that takes methods for key, or waits for one.
+func (h *Hub) awaitMethods(ctx context.Context, key store.Key, patience time.Duration) (*DeviceSession, func(MethodRequest) bool, error) {
+	wait := h.newPatience(patience)
+	defer wait.stop()
+	for {
+		session, deliver, online, err := h.findMethods(key, patience > 0)
+		if err != nil || session != nil {
+			return session, deliver, err
+		}
+		if online == nil {
+			e := h.NewError(CodeDeviceNotOnline)
+			e.Timeout = "00:00:00"
+			return nil, nil, e
+		}
+		select {
+		case <-online:
+			continue
+		case <-wait.over:
+		case <-ctx.Done():
+		}
+		h.stopWaiting(key, online)
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
+		}
+		e := h.newErrorText(CodeDeviceNotOnline, "Timed out waiting for device to connect.")
+		e.Timeout = timeSpan(patience)
+		return nil, nil, e
+	}
+}
+
+// findMethods returns the session that takes methods for key and, when there is none and the caller would wait, what is closed when there is.
+func (h *Hub) findMethods(key store.Key, wait bool) (s *DeviceSession, deliver func(MethodRequest) bool, online chan struct{}, err error) {
+	if h.closed.Load() {
+		return nil, nil, nil, h.NewError(CodeClosed)
+	}
+	if !wait {
+		p := h.findPeer(key)
+		if p == nil {
+			return nil, nil, nil, nil
+		}
+		defer h.unlockPeer(p)
+		s, deliver = p.takesMethods()
+		return s, deliver, nil, nil
+	}
+	p := h.lockPeer(key)
+	defer h.unlockPeer(p)
+	if s, deliver = p.takesMethods(); s == nil {
+		online = make(chan struct{})
+		p.online = append(p.online, online)
+	}
+	return s, deliver, online, nil
+}
+
+// takesMethods returns the session if it takes methods. The caller holds the lock.
+func (p *peer) takesMethods() (*DeviceSession, func(MethodRequest) bool) {
+	if p.session == nil || p.session.methods == nil {
+		return nil, nil
+	}
+	return p.session, p.session.methods
+}
+
+func (h *Hub) stopWaiting(key store.Key, online chan struct{}) {
+	p := h.findPeer(key)
+	if p == nil {
+		return
+	}
+	p.online = slices.DeleteFunc(p.online, func(c chan struct{}) bool { return c == online })
+	h.unlockPeer(p)
+}
+
+// call sends the request and waits.
+func (s *DeviceSession) call(ctx context.Context, deliver func(MethodRequest) bool, call MethodCall) (MethodResult, error) {
+	id, result, ok := s.calls.begin()
+	if !ok {
+		return MethodResult{}, s.hub.NewError(CodeTooManyMethods, s.key.String(), strconv.Itoa(maxInflightMethods))
+	}
+	defer s.calls.finish(id, nil)
+	wait := s.hub.newPatience(call.ResponseTimeout)
+	defer wait.stop()
+	if !deliver(MethodRequest{ID: id, Name: call.Name, Payload: call.Payload}) {
+		return MethodResult{}, s.hub.NewError(CodeConnectionClosed, s.key.String())
+	}
+	select {
+	case r := <-result:
+		return s.checkResult(r)
+	case <-wait.over:
+		return MethodResult{}, s.hub.NewError(CodeGatewayTimeout)
+	case <-s.over:
+		select { // it may have answered with its last breath
+		case r := <-result:
+			return s.checkResult(r)
+		default:
+		}
+		return MethodResult{}, s.hub.NewError(CodeConnectionClosed, s.key.String())
+	case <-ctx.Done():
+		return MethodResult{}, ctx.Err()
+	}
+}
+
+// checkResult refuses what a caller cannot be given.
+func (s *DeviceSession) checkResult(r MethodResult) (MethodResult, error) {
+	switch {
+	case len(r.Payload) > maxMethodPayload:
+		return r, s.hub.NewError(CodeBadGateway, "the device's response has "+sizes(len(r.Payload), maxMethodPayload))
+	case !json.Valid(r.Payload):
+		return r, s.hub.NewError(CodeBadGateway, "the device's response is no JSON")
+	}
+	return r, nil
+}
+
+// patience ends at a time of the hub's clock.
+type patience struct {
+	over  chan struct{}
+	timer *clock.Timer
+}
+
+func (h *Hub) newPatience(d time.Duration) patience {
+	over := make(chan struct{})
+	if d <= 0 {
+		return patience{over: over}
+	}
+	return patience{over: over, timer: h.clock.AfterFunc(d, func() { close(over) })}
+}
+
+func (p patience) stop() {
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+}
+
+// timeSpan writes a duration as .NET does: 00:00:30.
+func timeSpan(d time.Duration) string {
+	s := int(d / time.Second)
+	return fmt.Sprintf("%02d:%02d:%02d", s/3600, s/60%60, s%60)
+}
