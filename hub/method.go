@@ -173,9 +173,6 @@ func (h *Hub) invoke(ctx context.Context, key store.Key, call MethodCall) (Metho
 	if err := h.checkCall(&call); err != nil {
 		return MethodResult{}, err
 	}
-	if _, err := h.registry.Get(ctx, key); err != nil {
-		return MethodResult{}, h.methodTarget(ctx, key, err)
-	}
 	session, deliver, err := h.awaitMethods(ctx, key, call.ConnectTimeout)
 	if err != nil {
 		return MethodResult{}, err
@@ -223,6 +220,9 @@ func (h *Hub) awaitMethods(ctx context.Context, key store.Key, patience time.Dur
 	wait := h.newPatience(patience)
 	defer wait.stop()
 	for {
+		if _, err := h.registry.Get(ctx, key); err != nil { // or it was deleted meanwhile
+			return nil, nil, h.methodTarget(ctx, key, err)
+		}
 		session, deliver, online, err := h.findMethods(key, patience > 0)
 		if err != nil || session != nil {
 			return session, deliver, err

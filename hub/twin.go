@@ -174,6 +174,7 @@ func (s *ServiceSession) ReplaceTwin(ctx context.Context, key store.Key, body []
 }
 
 func (s *ServiceSession) writeTwin(ctx context.Context, key store.Key, text []byte, ifMatch string, how twinWrite) (Twin, error) {
+	era := s.hub.era.Load()
 	if err := s.need(ctx, auth.ServiceConnect, twinPath(key)); err != nil {
 		return Twin{}, err
 	}
@@ -181,7 +182,7 @@ func (s *ServiceSession) writeTwin(ctx context.Context, key store.Key, text []by
 	if err != nil {
 		return Twin{}, err
 	}
-	row, err := s.hub.changeTwin(ctx, key, ifMatch, func(t *store.Twin, now time.Time) (document.Value, bool) { return how(t, body, now) })
+	row, err := s.hub.changeTwin(ctx, era, key, ifMatch, func(t *store.Twin, now time.Time) (document.Value, bool) { return how(t, body, now) })
 	if err != nil {
 		return Twin{}, err
 	}
@@ -229,20 +230,27 @@ func next(s *store.Section, now time.Time) {
 
 func stampOf(s store.Section) twin.Stamp { return twin.Stamp{Time: s.Updated, Version: s.Version} }
 
-// changeTwin changes what back ends write of a twin, and tells the identity of new desired properties.
-func (h *Hub) changeTwin(ctx context.Context, key store.Key, ifMatch string, change func(t *store.Twin, now time.Time) (document.Value, bool)) (store.TwinRow, error) {
+// changeTwin changes what back ends write of a twin, and tells the identity of new desired properties. CodeClosed when the era is over.
+func (h *Hub) changeTwin(ctx context.Context, era int64, key store.Key, ifMatch string, change func(t *store.Twin, now time.Time) (document.Value, bool)) (store.TwinRow, error) {
 	match := unquoteETag(ifMatch)
 	p := h.lockPeer(key) // so that changes are told in their order
 	defer h.unlockPeer(p)
+	if !h.enter(0, era) { // any gate will do
+		return store.TwinRow{}, h.NewError(CodeClosed)
+	}
+	defer h.leave(0)
 	var patch document.Value
 	var tell bool
-	row, err := h.writeTwin(ctx, key, func(t *store.Twin, now time.Time) error {
+	row, err := h.writeTwin(ctx, key, anyGeneration, func(t *store.Twin, now time.Time) error {
 		if match != "" && match != "*" && match != twinETag(t.Writes) {
 			return h.NewError(CodePreconditionFailed)
 		}
 		t.Writes++
 		patch, tell = change(t, now)
-		return h.checkSizes(t)
+		if err := h.checkPart("tags", t.Tags, twin.MaxTags); err != nil {
+			return err
+		}
+		return h.checkPart("properties.desired", t.Desired.Value, twin.MaxSection)
 	})
 	if err != nil {
 		return row, err
@@ -253,12 +261,18 @@ func (h *Hub) changeTwin(ctx context.Context, key store.Key, ifMatch string, cha
 	return row, nil
 }
 
+// anyGeneration is for a writer who means whatever identity has the key.
+const anyGeneration = ""
+
 // writeTwin reads, changes and writes a twin until nobody has come in between.
-func (h *Hub) writeTwin(ctx context.Context, key store.Key, change func(t *store.Twin, now time.Time) error) (store.TwinRow, error) {
+func (h *Hub) writeTwin(ctx context.Context, key store.Key, generation string, change func(t *store.Twin, now time.Time) error) (store.TwinRow, error) {
 	for {
 		row, err := h.twins.Twin(ctx, key)
 		if err != nil {
 			return row, h.twinError(err, key)
+		}
+		if generation != anyGeneration && generation != row.GenerationID {
+			return row, h.notFound(key)
 		}
 		stored := row.Twin.Version
 		completeTwin(&row)
@@ -277,19 +291,13 @@ func (h *Hub) writeTwin(ctx context.Context, key store.Key, change func(t *store
 	}
 }
 
-// checkSizes holds the limits of the three parts.
-func (h *Hub) checkSizes(t *store.Twin) error {
-	for _, part := range []struct {
-		name  string
-		value document.Value
-		most  int
-	}{{"tags", t.Tags, twin.MaxTags}, {"properties.desired", t.Desired.Value, twin.MaxSection}, {"properties.reported", t.Reported.Value, twin.MaxSection}} {
-		if size := twin.Size(part.value); size > part.most {
-			return h.NewError(CodeArgumentInvalid, fmt.Sprintf("%s would have %s", part.name, sizes(size, part.most)))
-		}
-		if problem := twin.Check(part.value); problem != "" { // merging can nest deeper than the patch itself
-			return h.NewError(CodeArgumentInvalid, part.name+": "+problem)
-		}
+// checkPart holds the limits of one part. Merging can nest deeper than the patch itself, so the whole is looked at.
+func (h *Hub) checkPart(name string, v document.Value, most int) error {
+	if size := twin.Size(v); size > most {
+		return h.NewError(CodeArgumentInvalid, fmt.Sprintf("%s would have %s", name, sizes(size, most)))
+	}
+	if problem := twin.Check(v); problem != "" {
+		return h.NewError(CodeArgumentInvalid, name+": "+problem)
 	}
 	return nil
 }
@@ -324,13 +332,13 @@ func (s *DeviceSession) UpdateReported(ctx context.Context, patch []byte, base i
 	if problem := twin.Check(v); problem != "" {
 		return 0, s.hub.NewError(CodeArgumentInvalid, problem)
 	}
-	row, err := s.hub.writeTwin(ctx, s.key, func(t *store.Twin, now time.Time) error {
+	row, err := s.hub.writeTwin(ctx, s.key, s.generation, func(t *store.Twin, now time.Time) error {
 		if base != 0 && base != t.Reported.Version {
 			return s.hub.NewError(CodePreconditionFailed, fmt.Sprintf("the reported properties have version %d, not %d", t.Reported.Version, base))
 		}
 		next(&t.Reported, now)
 		t.Reported.Value = twin.Merge(t.Reported.Value, v, twin.Stamp{Time: now})
-		return s.hub.checkSizes(t)
+		return s.hub.checkPart("properties.reported", t.Reported.Value, twin.MaxSection)
 	})
 	return row.Twin.Reported.Version, err
 }
