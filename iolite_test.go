@@ -26,7 +26,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const seed = `
 devices:
   - id: plain
-    modules: [{id: m1}]
+    twin:
+      tags: {floor: 1}
+      desired: {limits: {low: 10, high: 30.5}}
+      reported: {firmware: "1.0"}
+    modules: [{id: m1, twin: {desired: {unit: C}}}]
     messages:
       - {body: first, messageId: a, ack: full, properties: {colour: red}}
       - {bodyBase64: AAEC}
@@ -58,6 +62,23 @@ func TestSeedIsThereWhenTheDoorsOpen(t *testing.T) {
 	}
 	if _, err := admin.Identity(t.Context(), store.Key{DeviceID: "plain", ModuleID: "m1"}); err != nil {
 		t.Errorf("module: %v", err)
+	}
+}
+
+func TestSeedPlantsTwins(t *testing.T) {
+	admin := iolitetest.Run(t, withSeed(seed)).Hub().Admin()
+	tw, err := admin.Twin(t.Context(), store.Key{DeviceID: "plain"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{string(tw.Tags.AppendJSON(nil)), string(tw.Desired.Value.AppendJSON(nil)), string(tw.Reported.Value.AppendJSON(nil))}
+	if tw, err = admin.Twin(t.Context(), store.Key{DeviceID: "plain", ModuleID: "m1"}); err != nil {
+		t.Fatal(err)
+	}
+	got = append(got, string(tw.Desired.Value.AppendJSON(nil)))
+	want := []string{`{"floor":1}`, `{"limits":{"high":30.5,"low":10}}`, `{"firmware":"1.0"}`, `{"unit":"C"}`}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
 
@@ -135,6 +156,8 @@ func TestStartRefusesWhatCannotBe(t *testing.T) {
 		"too many partitions":       {Partitions: 33},
 		"misspelt seed":             {Seed: strings.NewReader("devcies: []")},
 		"seed with a twin of an id": {Seed: strings.NewReader("devices: [{id: a}, {id: a}]")},
+		"seed with a bad twin":      {Seed: strings.NewReader("devices: [{id: a, twin: {reported: {a.b: 1}}}]")},
+		"seed with a list for tags": {Seed: strings.NewReader("devices: [{id: a, twin: {tags: [1]}}]")},
 		"taken port":                {MQTT: iolite.Port(taken.Port(door.MQTT))},
 		"bad device name":           {Devices: []string{"no spaces allowed"}},
 		"public host name":          {Hostname: "com"},

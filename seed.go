@@ -26,6 +26,8 @@ type seedDevice struct {
 	Status         store.Status       `yaml:"status"`
 	StatusReason   string             `yaml:"statusReason"`
 	Authentication seedAuthentication `yaml:"authentication"`
+	IoTEdge        bool               `yaml:"iotEdge"`
+	Twin           seedTwin           `yaml:"twin"`
 	Modules        []seedModule       `yaml:"modules"`
 	Messages       []seedMessage      `yaml:"messages"`
 }
@@ -33,6 +35,23 @@ type seedDevice struct {
 type seedModule struct {
 	ID             string             `yaml:"id"`
 	Authentication seedAuthentication `yaml:"authentication"`
+	Twin           seedTwin           `yaml:"twin"`
+}
+
+// seedTwin is what a twin begins with. Reported properties are those that the device would have reported.
+type seedTwin struct {
+	Tags     seedJSON `yaml:"tags"`
+	Desired  seedJSON `yaml:"desired"`
+	Reported seedJSON `yaml:"reported"`
+}
+
+// seedJSON is a part of a seed file that becomes JSON; nil when it is not there.
+type seedJSON []byte
+
+// UnmarshalYAML implements yaml.BytesUnmarshaler.
+func (j *seedJSON) UnmarshalYAML(text []byte) (err error) {
+	*j, err = yaml.YAMLToJSON(text)
+	return err
 }
 
 type seedAuthentication struct {
@@ -91,15 +110,23 @@ func (e *Emulator) plant(ctx context.Context) error {
 
 func plantDevice(ctx context.Context, admin *hub.ServiceSession, d *seedDevice) error {
 	id := identity(store.Key{DeviceID: d.ID}, d.Authentication)
-	id.StatusReason = d.StatusReason
+	id.StatusReason, id.IoTEdge = d.StatusReason, d.IoTEdge
 	if d.Status != "" {
 		id.Status = d.Status
 	}
 	if _, err := admin.CreateIdentity(ctx, id); err != nil {
 		return err
 	}
-	for _, m := range d.Modules {
-		if _, err := admin.CreateIdentity(ctx, identity(store.Key{DeviceID: d.ID, ModuleID: m.ID}, m.Authentication)); err != nil {
+	if err := plantTwin(ctx, admin, id.Key, &d.Twin); err != nil {
+		return err
+	}
+	for i := range d.Modules {
+		m := &d.Modules[i]
+		key := store.Key{DeviceID: d.ID, ModuleID: m.ID}
+		if _, err := admin.CreateIdentity(ctx, identity(key, m.Authentication)); err != nil {
+			return fmt.Errorf("module %q: %w", m.ID, err)
+		}
+		if err := plantTwin(ctx, admin, key, &m.Twin); err != nil {
 			return fmt.Errorf("module %q: %w", m.ID, err)
 		}
 	}
@@ -113,6 +140,29 @@ func plantDevice(ctx context.Context, admin *hub.ServiceSession, d *seedDevice) 
 		}
 	}
 	return nil
+}
+
+// plantTwin writes what a seed says of a twin.
+func plantTwin(ctx context.Context, admin *hub.ServiceSession, key store.Key, t *seedTwin) error {
+	if t.Tags != nil || t.Desired != nil {
+		patch := fmt.Appendf(nil, `{"tags":%s,"properties":{"desired":%s}}`, t.Tags.text(), t.Desired.text())
+		if _, err := admin.UpdateTwin(ctx, key, patch, ""); err != nil {
+			return fmt.Errorf("twin: %w", err)
+		}
+	}
+	if t.Reported != nil {
+		if err := admin.PlantReported(ctx, key, t.Reported); err != nil {
+			return fmt.Errorf("twin: reported: %w", err)
+		}
+	}
+	return nil
+}
+
+func (j seedJSON) text() string {
+	if j == nil {
+		return "null"
+	}
+	return string(j)
 }
 
 // identity makes a registry row; a SAS identity without keys gets the derived ones, so that they never change.

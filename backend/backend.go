@@ -1,5 +1,5 @@
 // Package backend is a small back end: a service client that talks to a running hub through its own doors, as any SDK would. The
-// command's devices, monitor and send are built on it, and doctor.
+// command's devices, twin, invoke, query, monitor and send are built on it, and doctor.
 package backend
 
 import (
@@ -70,9 +70,13 @@ func (b *Backend) DeviceToken(deviceID, key string) (string, error) {
 	return auth.NewToken(b.info.Hostname+"/devices/"+deviceID, key, "", b.now().Add(tokenLife))
 }
 
-// TokenFor returns a SAS token for a device that has a key, good for ttl on the hub's clock.
+// TokenFor returns a SAS token for a device or module that has a key, good for ttl on the hub's clock.
 func (b *Backend) TokenFor(d Device, ttl time.Duration) (string, error) {
-	return auth.NewToken(b.info.Hostname+"/devices/"+d.DeviceID, d.Authentication.SymmetricKey.PrimaryKey, "", b.now().Add(ttl))
+	resource := b.info.Hostname + "/devices/" + d.DeviceID
+	if d.ModuleID != "" {
+		resource += "/modules/" + d.ModuleID
+	}
+	return auth.NewToken(resource, d.Authentication.SymmetricKey.PrimaryKey, "", b.now().Add(ttl))
 }
 
 // trimmed cuts a text for an error message.

@@ -325,20 +325,35 @@ func (s *DeviceSession) UpdateReported(ctx context.Context, patch []byte, base i
 		return 0, err
 	}
 	s.active()
-	v, err := s.hub.parseDocument(patch)
+	return s.hub.report(ctx, s.key, s.generation, patch, base)
+}
+
+// PlantReported merges a JSON patch into the reported properties of an identity, as if it had reported them itself: for seeds, which the
+// real hub does not have. ServiceConnect. CodeDeviceNotFound, CodeArgumentInvalid.
+func (s *ServiceSession) PlantReported(ctx context.Context, key store.Key, patch []byte) error {
+	if err := s.need(ctx, auth.ServiceConnect, twinPath(key)); err != nil {
+		return err
+	}
+	_, err := s.hub.report(ctx, key, anyGeneration, patch, 0)
+	return err
+}
+
+// report merges a patch into reported properties.
+func (h *Hub) report(ctx context.Context, key store.Key, generation string, patch []byte, base int64) (version int64, err error) {
+	v, err := h.parseDocument(patch)
 	if err != nil {
 		return 0, err
 	}
 	if problem := twin.Check(v); problem != "" {
-		return 0, s.hub.NewError(CodeArgumentInvalid, problem)
+		return 0, h.NewError(CodeArgumentInvalid, problem)
 	}
-	row, err := s.hub.writeTwin(ctx, s.key, s.generation, func(t *store.Twin, now time.Time) error {
+	row, err := h.writeTwin(ctx, key, generation, func(t *store.Twin, now time.Time) error {
 		if base != 0 && base != t.Reported.Version {
-			return s.hub.NewError(CodePreconditionFailed, fmt.Sprintf("the reported properties have version %d, not %d", t.Reported.Version, base))
+			return h.NewError(CodePreconditionFailed, fmt.Sprintf("the reported properties have version %d, not %d", t.Reported.Version, base))
 		}
 		next(&t.Reported, now)
 		t.Reported.Value = twin.Merge(t.Reported.Value, v, twin.Stamp{Time: now})
-		return s.hub.checkPart("properties.reported", t.Reported.Value, twin.MaxSection)
+		return h.checkPart("properties.reported", t.Reported.Value, twin.MaxSection)
 	})
 	return row.Twin.Reported.Version, err
 }

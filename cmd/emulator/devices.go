@@ -1,9 +1,8 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -13,12 +12,13 @@ import (
 )
 
 type devicesCmd struct {
-	List             devicesListCmd   `cmd:"" help:"List devices, 1000 at most."`
-	Create           devicesCreateCmd `cmd:"" help:"Create a device with keys derived from its id, and print its connection string."`
-	Show             devicesShowCmd   `cmd:"" help:"Print a device as the registry tells it, in JSON."`
-	Delete           devicesDeleteCmd `cmd:"" help:"Delete a device."`
-	ConnectionString devicesStringCmd `cmd:"" name:"connection-string" help:"Print a device's connection string."`
-	Token            devicesTokenCmd  `cmd:"" help:"Print a SAS token of a device, for mosquitto_pub, curl and the like."`
+	List             devicesListCmd    `cmd:"" help:"List devices, 1000 at most."`
+	Modules          devicesModulesCmd `cmd:"" help:"List the modules of a device."`
+	Create           devicesCreateCmd  `cmd:"" help:"Create a device or module with keys derived from its id, and print its connection string."`
+	Show             devicesShowCmd    `cmd:"" help:"Print a device or module as the registry tells it, in JSON."`
+	Delete           devicesDeleteCmd  `cmd:"" help:"Delete a device with its modules, or one module."`
+	ConnectionString devicesStringCmd  `cmd:"" name:"connection-string" help:"Print the connection string of a device or module."`
+	Token            devicesTokenCmd   `cmd:"" help:"Print a SAS token of a device or module, for mosquitto_pub, curl and the like."`
 }
 
 type devicesListCmd struct{ remoteFlags }
@@ -45,9 +45,33 @@ func (c *devicesListCmd) Run(a *app) error {
 	return w.Flush()
 }
 
-type devicesCreateCmd struct {
+type devicesModulesCmd struct {
 	remoteFlags
 	ID string `arg:"" name:"device" help:"Id of the device."`
+}
+
+// Run prints a table.
+func (c *devicesModulesCmd) Run(a *app) error {
+	b, err := c.backend(a.ctx)
+	if err != nil {
+		return err
+	}
+	list, err := b.Modules(a.ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "MODULE\tCONNECTION\tAUTHENTICATION")
+	for i := range list {
+		m := &list[i]
+		fmt.Fprintf(w, "%s\t%s\t%s\n", m.ID(), m.ConnectionState, m.Authentication.Type)
+	}
+	return w.Flush()
+}
+
+type devicesCreateCmd struct {
+	remoteFlags
+	ID string `arg:"" name:"device" help:"Id of the device, or device/module."`
 }
 
 // Run creates the device.
@@ -56,7 +80,9 @@ func (c *devicesCreateCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	primary, secondary := hub.DeriveKeys(store.Key{DeviceID: c.ID})
+	var key store.Key
+	key.DeviceID, key.ModuleID, _ = strings.Cut(c.ID, "/")
+	primary, secondary := hub.DeriveKeys(key)
 	d, err := b.CreateDevice(a.ctx, c.ID, primary, secondary)
 	if err != nil {
 		return err
@@ -67,7 +93,7 @@ func (c *devicesCreateCmd) Run(a *app) error {
 
 type devicesShowCmd struct {
 	remoteFlags
-	ID string `arg:"" name:"device" help:"Id of the device."`
+	ID string `arg:"" name:"device" help:"Id of the device, or device/module."`
 }
 
 // Run prints the device.
@@ -80,17 +106,12 @@ func (c *devicesShowCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	var text bytes.Buffer
-	if err := json.Indent(&text, raw, "", "  "); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(a.stdout, text.String())
-	return err
+	return a.printJSON(raw)
 }
 
 type devicesDeleteCmd struct {
 	remoteFlags
-	ID string `arg:"" name:"device" help:"Id of the device."`
+	ID string `arg:"" name:"device" help:"Id of the device, or device/module."`
 }
 
 // Run deletes the device.
@@ -104,7 +125,7 @@ func (c *devicesDeleteCmd) Run(a *app) error {
 
 type devicesStringCmd struct {
 	remoteFlags
-	ID string `arg:"" name:"device" help:"Id of the device."`
+	ID string `arg:"" name:"device" help:"Id of the device, or device/module."`
 }
 
 // Run prints the connection string.
@@ -119,7 +140,7 @@ func (c *devicesStringCmd) Run(a *app) error {
 	}
 	text := b.ConnectionString(d)
 	if text == "" {
-		return fmt.Errorf("device %s has no key: it proves itself with %s", c.ID, d.Authentication.Type)
+		return fmt.Errorf("%s has no key: it proves itself with %s", c.ID, d.Authentication.Type)
 	}
 	_, err = fmt.Fprintln(a.stdout, text)
 	return err
@@ -127,7 +148,7 @@ func (c *devicesStringCmd) Run(a *app) error {
 
 type devicesTokenCmd struct {
 	remoteFlags
-	ID  string        `arg:"" name:"device" help:"Id of the device."`
+	ID  string        `arg:"" name:"device" help:"Id of the device, or device/module."`
 	TTL time.Duration `env:"-" name:"ttl" default:"1h" help:"How long the token is good for, on the hub's clock."`
 }
 
@@ -142,7 +163,7 @@ func (c *devicesTokenCmd) Run(a *app) error {
 		return err
 	}
 	if b.ConnectionString(d) == "" {
-		return fmt.Errorf("device %s has no key: it proves itself with %s", c.ID, d.Authentication.Type)
+		return fmt.Errorf("%s has no key: it proves itself with %s", c.ID, d.Authentication.Type)
 	}
 	token, err := b.TokenFor(d, c.TTL)
 	if err != nil {

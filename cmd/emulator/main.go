@@ -26,7 +26,10 @@ const (
 type cli struct {
 	Serve       serveCmd       `cmd:"" default:"withargs" help:"Start the hub: all doors, one process (this is what runs without a command)."`
 	Doctor      doctorCmd      `cmd:"" help:"Go through every door as a real client would and print a table."`
-	Devices     devicesCmd     `cmd:"" help:"List, create, show and delete devices; print connection strings."`
+	Devices     devicesCmd     `cmd:"" help:"List, create, show and delete devices and modules; print connection strings."`
+	Twin        twinCmd        `cmd:"" help:"Print or patch the twin of a device or module."`
+	Invoke      invokeCmd      `cmd:"" help:"Call a direct method."`
+	Query       queryCmd       `cmd:"" help:"Ask in IoT Hub's query language; one JSON object a line."`
 	Monitor     monitorCmd     `cmd:"" help:"Follow telemetry."`
 	Send        sendCmd        `cmd:"" help:"Send one cloud-to-device message."`
 	Certs       certsCmd       `cmd:"" help:"The development CA: export it, trust it, print environment lines."`
