@@ -1,5 +1,5 @@
-// Command bench measures a real emulator process: how fast it starts, what it keeps in memory, and what a telemetry message costs
-// it on each door. README.md says what each number means.
+// Command bench measures a real emulator process: how fast it starts, what it keeps in memory, what a telemetry message costs it on
+// each door, and how long twins, direct methods and queries take. README.md says what each number means.
 package main
 
 import (
@@ -20,23 +20,25 @@ import (
 
 // bench is one run of the command.
 type bench struct {
-	program    string // the emulator; built when empty
-	against    string // another emulator to compare with
-	address    string
-	running    string // control address of an emulator that runs already
-	pid        int
-	partitions int
-	rounds     int
-	messages   int
-	conns      int
-	beside     int
-	starts     int
-	devices    []int
-	quiet      time.Duration
-	pattern    string
-	peers      bool
-	json       bool
-	parts      map[string]bool
+	program       string // the emulator; built when empty
+	against       string // another emulator to compare with
+	address       string
+	running       string // control address of an emulator that runs already
+	pid           int
+	partitions    int
+	rounds        int
+	messages      int
+	conns         int
+	beside        int
+	starts        int
+	devices       []int
+	registered    int // devices that manage registers
+	exchangeCount int
+	quiet         time.Duration
+	pattern       string
+	peers         bool
+	json          bool
+	parts         map[string]bool
 
 	dir     string // for certificates and configurations; removed at the end
 	peerTLS *tls.Config
@@ -97,11 +99,13 @@ func parse(args []string) (*bench, error) {
 	f.IntVar(&b.beside, "beside", 0, "silent MQTT devices that are connected while others send")
 	f.IntVar(&b.starts, "starts", 20, "starts of each kind")
 	devices := f.String("devices", "2000,10000", "numbers of idle devices")
+	f.IntVar(&b.registered, "registered", 100000, "devices that are registered while device management is measured")
+	f.IntVar(&b.exchangeCount, "exchanges", 2000, "round trips of each kind of device management")
 	f.DurationVar(&b.quiet, "quiet", 5*time.Second, "how long to wait before memory is read, and to watch silent devices")
 	f.StringVar(&b.pattern, "case", "", "`regexp` of the telemetry cases, as in \"MQTT, flood\"")
 	f.BoolVar(&b.peers, "peers", true, "measure mosquitto and bare Go too")
 	f.BoolVar(&b.json, "json", false, "print JSON")
-	parts := f.String("only", "startup,devices,telemetry", "what to measure")
+	parts := f.String("only", "startup,devices,manage,telemetry", "what to measure")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -119,7 +123,7 @@ func (b *bench) check(devices, parts string) error {
 	}
 	b.parts = map[string]bool{}
 	for part := range strings.SplitSeq(parts, ",") {
-		if part != "startup" && part != "devices" && part != "telemetry" {
+		if part != "startup" && part != "devices" && part != "manage" && part != "telemetry" {
 			return fmt.Errorf("-only: there is no %q", part)
 		}
 		b.parts[part] = true
@@ -137,8 +141,10 @@ func (b *bench) check(devices, parts string) error {
 		return fmt.Errorf("-connections: not between 1 and %d", maxConns)
 	case b.beside < 0 || b.beside > maxDevices:
 		return fmt.Errorf("-beside: not between 0 and %d", maxDevices)
-	case b.rounds < 1 || b.messages < 1 || b.starts < 1:
-		return errors.New("-rounds, -messages and -starts: at least 1")
+	case b.rounds < 1 || b.messages < 1 || b.starts < 1 || b.exchangeCount < 1:
+		return errors.New("-rounds, -messages, -exchanges and -starts: at least 1")
+	case b.registered < minRegistered || b.registered > maxRegistered:
+		return fmt.Errorf("-registered: not between %d and %d", minRegistered, maxRegistered)
 	}
 	return nil
 }
@@ -161,6 +167,11 @@ func (b *bench) measure(ctx context.Context) (err error) {
 	}
 	if b.parts["devices"] {
 		if err := b.measureDevices(ctx); err != nil {
+			return err
+		}
+	}
+	if b.parts["manage"] {
+		if err := b.measureManage(ctx); err != nil {
 			return err
 		}
 	}

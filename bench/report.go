@@ -15,12 +15,14 @@ import (
 
 // report is everything that was measured; its JSON form is what -json prints.
 type report struct {
-	Environment environment    `json:"environment"`
-	Startup     []series       `json:"startup,omitempty"`   // milliseconds from exec to the first 200 of GET /readyz
-	Idle        []idleFigures  `json:"idle,omitempty"`      // ready, and nobody connected
-	Devices     []crowdFigures `json:"devices,omitempty"`   // idle MQTT devices over TLS
-	Telemetry   []costFigures  `json:"telemetry,omitempty"` // microseconds of the server's CPU time per acknowledged message
-	UnderLoad   *loadFigures   `json:"afterLoad,omitempty"`
+	Environment  environment          `json:"environment"`
+	Startup      []series             `json:"startup,omitempty"` // milliseconds from exec to the first 200 of GET /readyz
+	Idle         []idleFigures        `json:"idle,omitempty"`    // ready, and nobody connected
+	Devices      []crowdFigures       `json:"devices,omitempty"` // idle MQTT devices over TLS
+	Registration *registrationFigures `json:"registration,omitempty"`
+	Manage       []manageFigures      `json:"manage,omitempty"`
+	Telemetry    []costFigures        `json:"telemetry,omitempty"` // microseconds of the server's CPU time per acknowledged message
+	UnderLoad    *loadFigures         `json:"afterLoad,omitempty"`
 }
 
 type environment struct {
@@ -81,6 +83,24 @@ type costFigures struct {
 	Load    string             `json:"load"`
 	Servers []series           `json:"servers"`          // microseconds
 	Ratios  map[string]float64 `json:"ratios,omitempty"` // emulator to peer: the median of the rounds' ratios
+}
+
+// registrationFigures are what registering devices in bulk costs.
+type registrationFigures struct {
+	Devices   int     `json:"devices"`
+	Seconds   float64 `json:"seconds"`   // for all, one request after the other
+	CPUMicros float64 `json:"cpuMicros"` // of the server, per device
+	Bytes     float64 `json:"bytes"`     // resident, per device with an empty twin
+}
+
+// manageFigures are the times of one kind of round trip, in microseconds.
+type manageFigures struct {
+	Name  string  `json:"name"`
+	Count int     `json:"count"`
+	Width int     `json:"width"`
+	P50   float64 `json:"p50"`
+	P99   float64 `json:"p99"`
+	CPU   float64 `json:"cpu"` // of the server's process, per round trip
 }
 
 type loadFigures struct {
@@ -198,8 +218,21 @@ func (r *report) writeText(w io.Writer) error {
 		fmt.Fprintf(t, "%s\t%.1f\t%.1f\t%.1f\t%.1f\n", s.Resident.Name, s.Resident.Median, s.Resident.Min, s.Resident.Max, s.Anonymous.Median)
 	}
 	r.writeDevices(t)
+	r.writeManage(t)
 	r.writeTelemetry(t)
 	return t.Flush()
+}
+
+func (r *report) writeManage(t io.Writer) {
+	if g := r.Registration; g != nil {
+		fmt.Fprintf(t, "\n%d devices registered, 100 in a request: %.1f s, server CPU %.1f us and %.0f bytes resident for each\n", g.Devices, g.Seconds, g.CPUMicros, g.Bytes)
+	}
+	if len(r.Manage) > 0 {
+		fmt.Fprint(t, "\nround trip (us)\tat once\truns\tp50\tp99\tserver CPU\n")
+	}
+	for _, m := range r.Manage {
+		fmt.Fprintf(t, "%s\t%d\t%d\t%.0f\t%.0f\t%.0f\n", m.Name, m.Width, m.Count, m.P50, m.P99, m.CPU)
+	}
 }
 
 func (r *report) writeDevices(t io.Writer) {
