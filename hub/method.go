@@ -72,7 +72,7 @@ func (p *pending) begin() (id uint64, result <-chan MethodResult, ok bool) {
 }
 
 // finish forgets a call and, when there is one, tells its result.
-func (p *pending) finish(id uint64, result *MethodResult) bool {
+func (p *pending) finish(id uint64, result *MethodResult) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c, waiting := p.calls[id]
@@ -80,7 +80,6 @@ func (p *pending) finish(id uint64, result *MethodResult) bool {
 	if waiting && result != nil {
 		c <- *result
 	}
-	return waiting
 }
 
 // SubscribeMethods has deliver called for each direct method that is called on the identity, until UnsubscribeMethods or the end of the
