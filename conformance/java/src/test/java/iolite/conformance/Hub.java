@@ -65,6 +65,14 @@ final class Hub implements AutoCloseable {
         return info.get("connectionString").getAsString();
     }
 
+    /** The connection string of any policy. */
+    String policy(String name) {
+        return StreamSupport.stream(info.getAsJsonArray("policies").spliterator(), false)
+                .map(JsonElement::getAsJsonObject)
+                .filter(policy -> policy.get("name").getAsString().equals(name))
+                .findFirst().orElseThrow().get("connectionString").getAsString();
+    }
+
     /** The connection string of the Event Hubs-compatible endpoint, over TLS. */
     String eventHub() {
         return info.get("eventHubsConnectionString").getAsString();
