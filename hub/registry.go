@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/iolite-emulator/iolite/auth"
@@ -52,8 +53,11 @@ func (h *Hub) create(ctx context.Context, id store.Identity) (Device, error) {
 	return Device{Identity: created}, err
 }
 
-// createModule holds the limit of modules per device.
+// createModule holds the limit of modules per device. Ids that begin with $ are the hub's own: $edgeAgent and $edgeHub.
 func (h *Hub) createModule(ctx context.Context, id store.Identity) (Device, error) {
+	if strings.HasPrefix(id.ModuleID, "$") {
+		return Device{}, h.NewError(CodeArgumentInvalid, "module ids that begin with $ are reserved")
+	}
 	h.modules.Lock()
 	defer h.modules.Unlock()
 	device := store.Key{DeviceID: id.DeviceID}

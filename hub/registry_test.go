@@ -173,6 +173,21 @@ func TestModules(t *testing.T) {
 	wantCode(t, err, CodeModuleNotFound)
 }
 
+func TestModuleIDsThatBeginWithDollarAreReserved(t *testing.T) {
+	h, _ := newTestHub(t)
+	service := h.Admin()
+	for _, edge := range []bool{false, true} {
+		device := store.Key{DeviceID: fmt.Sprintf("edge-%v", edge)}
+		if _, err := service.CreateIdentity(ctx, store.Identity{Key: device, IoTEdge: edge}); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []string{"$", "$mine", "$edgeAgent"} {
+			_, err := service.CreateIdentity(ctx, store.Identity{Key: store.Key{DeviceID: device.DeviceID, ModuleID: id}})
+			wantCode(t, err, CodeArgumentInvalid)
+		}
+	}
+}
+
 func TestEdgeDeviceGetsScopeAndSystemModules(t *testing.T) {
 	h, _ := newTestHub(t)
 	service := h.Admin()
