@@ -81,8 +81,8 @@ func (w *wire) slack() time.Duration {
 func (w *wire) beginRead(n int) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if n == 1 && w.answering() {
-		return w.park()
+	if n == 1 && w.answering() && !w.park() {
+		return os.ErrDeadlineExceeded
 	}
 	return w.reads.begin(w.slack(), w.Conn.SetReadDeadline)
 }
@@ -90,13 +90,13 @@ func (w *wire) beginRead(n int) error {
 // answering reports whether a request has been read to its end and its answer is under way. The caller holds mu.
 func (w *wire) answering() bool { return w.state == collecting && w.headLen > 0 }
 
-// park waits until the read deadline has passed. Once a request has been read to its end, net/http reads one byte more on another
-// goroutine, to notice a client that hangs up before the answer, and ends that read with a deadline in the past. No handler waits
-// for anything but its own work, so nobody has a use for the news, and asking the kernel would cost a sixth of a telemetry
-// request. The caller holds mu.
-func (w *wire) park() error {
-	for !w.closed && (w.reads.wanted.IsZero() || w.reads.wanted.After(clock.Wall())) {
+// park waits until the read deadline has passed, or reports true when the read is wanted after all. Once a request has been read to its end,
+// net/http reads one byte more on another goroutine, to notice a client that hangs up before the answer, and ends that read with a deadline
+// in the past. Few handlers wait for anything but their own work; the others have no use for the news, and asking the kernel would cost a
+// sixth of a telemetry request. The caller holds mu.
+func (w *wire) park() (read bool) {
+	for !w.closed && !w.listening && (w.reads.wanted.IsZero() || w.reads.wanted.After(clock.Wall())) {
 		w.woken.Wait()
 	}
-	return os.ErrDeadlineExceeded
+	return w.listening && !w.closed
 }

@@ -32,7 +32,7 @@ func (s *Server) listDevices(w http.ResponseWriter, r *http.Request, sv *hub.Ser
 
 // getDevice is GET /devices/{device}.
 func (s *Server) getDevice(w http.ResponseWriter, r *http.Request, sv *hub.ServiceSession) error {
-	d, err := sv.Identity(r.Context(), store.Key{DeviceID: param(r, "device")})
+	d, err := sv.Identity(r.Context(), pathKey(r))
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (s *Server) getDevice(w http.ResponseWriter, r *http.Request, sv *hub.Servi
 
 // putDevice is PUT /devices/{device}: create, or with If-Match replace.
 func (s *Server) putDevice(w http.ResponseWriter, r *http.Request, sv *hub.ServiceSession) error {
-	d, err := s.put(r, sv, store.Key{DeviceID: param(r, "device")})
+	d, err := s.put(r, sv, pathKey(r))
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (s *Server) putDevice(w http.ResponseWriter, r *http.Request, sv *hub.Servi
 
 // deleteDevice is DELETE /devices/{device}; it needs If-Match.
 func (s *Server) deleteDevice(w http.ResponseWriter, r *http.Request, sv *hub.ServiceSession) error {
-	return s.delete(w, r, sv, store.Key{DeviceID: param(r, "device")})
+	return s.delete(w, r, sv, pathKey(r))
 }
 
 // put creates or replaces the identity key by the request's body.

@@ -7,7 +7,8 @@ import (
 	"github.com/iolite-emulator/iolite/store"
 )
 
-func moduleKey(r *http.Request) store.Key {
+// pathKey returns the identity that a path names: a device, or a module when the path has one.
+func pathKey(r *http.Request) store.Key {
 	return store.Key{DeviceID: param(r, "device"), ModuleID: param(r, "module")}
 }
 
@@ -26,7 +27,7 @@ func (s *Server) listModules(w http.ResponseWriter, r *http.Request, sv *hub.Ser
 
 // getModule is GET /devices/{device}/modules/{module}.
 func (s *Server) getModule(w http.ResponseWriter, r *http.Request, sv *hub.ServiceSession) error {
-	m, err := sv.Identity(r.Context(), moduleKey(r))
+	m, err := sv.Identity(r.Context(), pathKey(r))
 	if err != nil {
 		return err
 	}
@@ -36,7 +37,7 @@ func (s *Server) getModule(w http.ResponseWriter, r *http.Request, sv *hub.Servi
 
 // putModule is PUT /devices/{device}/modules/{module}: create, or with If-Match replace.
 func (s *Server) putModule(w http.ResponseWriter, r *http.Request, sv *hub.ServiceSession) error {
-	m, err := s.put(r, sv, moduleKey(r))
+	m, err := s.put(r, sv, pathKey(r))
 	if err != nil {
 		return err
 	}
@@ -46,5 +47,5 @@ func (s *Server) putModule(w http.ResponseWriter, r *http.Request, sv *hub.Servi
 
 // deleteModule is DELETE /devices/{device}/modules/{module}; it needs If-Match.
 func (s *Server) deleteModule(w http.ResponseWriter, r *http.Request, sv *hub.ServiceSession) error {
-	return s.delete(w, r, sv, moduleKey(r))
+	return s.delete(w, r, sv, pathKey(r))
 }

@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -28,12 +30,26 @@ func reply(w http.ResponseWriter, status int, value any) error {
 	if err != nil {
 		return err
 	}
+	replyText(w, status, body)
+	return nil
+}
+
+// replyText answers with a JSON text.
+func replyText(w http.ResponseWriter, status int, body []byte) {
 	h := begin(w)
 	h["Content-Type"] = []string{jsonType}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the client is gone: nobody to tell
-	return nil
+}
+
+// replyAppended answers with the JSON text that write appends.
+func replyAppended(w http.ResponseWriter, status int, write func([]byte) []byte) {
+	b := bodyPool.Get().(*bytes.Buffer)
+	text := write(b.AvailableBuffer())
+	replyText(w, status, text)
+	b.Write(text) // keeps the room for the next
+	releaseBody(b)
 }
 
 // noContent answers 204.
@@ -58,10 +74,19 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	failWith(w, e, classic(e))
 }
 
+// failNested answers with err in the envelope of direct methods.
+func (s *Server) failNested(w http.ResponseWriter, r *http.Request, err error) {
+	e := s.hubError(r, err)
+	failWith(w, e, nested(s, e))
+}
+
 // hubError returns err as the hub error to render, and logs the cause of one that is not for the peer.
 func (s *Server) hubError(r *http.Request, err error) *hub.Error {
 	if own := (*refusal)(nil); errors.As(err, &own) {
 		return s.hub.NewError(own.code, own.detail)
+	}
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil { // said to nobody, or to the half of a connection that still listens
+		return s.hub.NewError(hub.CodeClientClosed)
 	}
 	e, created := hub.AsError(err)
 	if created {
@@ -92,24 +117,30 @@ func classic(e *hub.Error) any {
 
 // detail is the error object of the newer components.
 type detail struct {
-	ErrorCode  hub.Code `json:"errorCode"`
-	TrackingID string   `json:"trackingId"`
-	Message    string   `json:"message"`
-	Info       *struct {
-		Timeout string `json:"timeout,omitempty"`
-	} `json:"info,omitempty"`
-	TimestampUTC string `json:"timestampUtc"`
+	ErrorCode    hub.Code    `json:"errorCode"`
+	TrackingID   string      `json:"trackingId"`
+	Message      string      `json:"message"`
+	Info         *detailInfo `json:"info,omitempty"`
+	TimestampUTC string      `json:"timestampUtc"`
+}
+
+type detailInfo struct {
+	Timeout string `json:"timeout,omitempty"`
+}
+
+func detailOf(s *Server, e *hub.Error) detail {
+	return detail{ErrorCode: e.Code, TrackingID: e.TrackingID, Message: e.Text, TimestampUTC: s.hub.Now().Format(dateTime)}
 }
 
 // flat is the envelope of module conflicts.
-func flat(s *Server, e *hub.Error) any {
-	return detail{ErrorCode: e.Code, TrackingID: e.TrackingID, Message: e.Text, TimestampUTC: s.hub.Now().Format(dateTime)}
-}
+func flat(s *Server, e *hub.Error) any { return detailOf(s, e) }
 
 // nested is the envelope of direct methods. The empty ExceptionMessage matters: the Java SDK appends it to the nested JSON and
 // then parses the whole.
 func nested(s *Server, e *hub.Error) any {
-	inner, _ := json.Marshal(flat(s, e)) // strings and a number always encode
+	d := detailOf(s, e)
+	d.Info = &detailInfo{e.Timeout}
+	inner, _ := json.Marshal(d) // strings and a number always encode
 	return struct {
 		Message          string
 		ExceptionMessage string

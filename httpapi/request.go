@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -156,7 +157,7 @@ func releaseBody(b *bytes.Buffer) {
 
 // readJSON decodes a request body that is one JSON value.
 func readJSON(r *http.Request, value any) error {
-	b, err := readBody(r, maxJSON)
+	b, err := readJSONText(r)
 	if err != nil {
 		return err
 	}
@@ -172,19 +173,30 @@ func readJSON(r *http.Request, value any) error {
 
 var errNull = errors.New("the body is null")
 
+// readJSONText reads a request body that its sender says is JSON, or says nothing about, into a buffer to be given back with releaseBody.
+func readJSONText(r *http.Request) (*bytes.Buffer, error) {
+	if t := r.Header.Get("Content-Type"); t != "" && !isJSONType(t) {
+		return nil, refuse(hub.CodeUnsupportedMediaType, fmt.Sprintf("%q is not application/json", t))
+	}
+	return readBody(r, maxJSON)
+}
+
+// isJSONType reports whether a Content-Type is JSON: application/json, text/json, or one that is built on JSON (RFC 6839).
+func isJSONType(contentType string) bool {
+	t, _, _ := strings.Cut(contentType, ";")
+	t = strings.ToLower(strings.TrimSpace(t))
+	return t == "application/json" || t == "text/json" || strings.HasSuffix(t, "+json")
+}
+
 // hasType reports whether the request's Content-Type is want, whatever its parameters.
 func hasType(r *http.Request, want string) bool {
 	given, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	return strings.EqualFold(strings.TrimSpace(given), want)
 }
 
-// ifMatch returns the etag a request is conditional on, without quotes, "*" for any, and whether there is a condition.
-// IoT Hub takes "etag" with and without quotes; the C# SDK puts them round the star too.
+// ifMatch returns the condition of a request as it came, and whether there is one. The hub takes "etag" with and without quotes, and the
+// star with quotes too, as the C# SDK writes it.
 func ifMatch(r *http.Request) (etag string, ok bool) {
 	etag = strings.TrimSpace(r.Header.Get("If-Match"))
-	etag = strings.TrimPrefix(etag, "W/")
-	if n := len(etag); n >= 2 && etag[0] == '"' && etag[n-1] == '"' {
-		etag = etag[1 : n-1]
-	}
 	return etag, etag != ""
 }

@@ -118,8 +118,7 @@ func TestMissingFeaturesAreLoud(t *testing.T) {
 	if got := strings.Count(r.log.String(), "not implemented"); got != len(missing) {
 		t.Errorf("%d log lines, want %d", got, len(missing))
 	}
-	golden(t, "not-implemented", r.ask("GET", "/twins/d1"+version, token, "").text())
-	golden(t, "not-implemented-method", r.ask("POST", "/twins/d1/methods"+version, token, "{}").text())
+	golden(t, "not-implemented", r.ask("POST", "/devices/d1/files"+version, token, "{}").text())
 }
 
 // A device may be called what a literal of a path is called.

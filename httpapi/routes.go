@@ -33,6 +33,12 @@ func (s *Server) routes() http.Handler {
 	r.Put("/devices/{device}/modules/{module}", s.service(s.putModule))
 	r.Get("/devices/{device}/modules/{module}", s.service(s.getModule))
 	r.Delete("/devices/{device}/modules/{module}", s.service(s.deleteModule))
+	for _, twin := range []string{"/twins/{device}", "/twins/{device}/modules/{module}"} {
+		r.Get(twin, s.service(s.getTwin))
+		r.Patch(twin, s.service(s.patchTwin))
+		r.Put(twin, s.service(s.putTwin))
+		r.Post(twin+"/methods", s.postMethod)
+	}
 	r.Get("/statistics/devices", s.service(s.deviceStatistics))
 	r.Get("/statistics/service", s.service(s.serviceStatistics))
 	r.Get("/messages/servicebound/feedback", s.service(s.getFeedback))
@@ -59,60 +65,45 @@ func unknownMethod(w http.ResponseWriter, r *http.Request) {
 type feature struct {
 	method, path string
 	name         string
-	nested       bool // errors come in the nested envelope
 }
 
 var missing = []feature{
-	{"GET", "/twins/{device}", "device twins", false},
-	{"PATCH", "/twins/{device}", "device twins", false},
-	{"PUT", "/twins/{device}", "device twins", false},
-	{"GET", "/twins/{device}/modules/{module}", "module twins", false},
-	{"PATCH", "/twins/{device}/modules/{module}", "module twins", false},
-	{"PUT", "/twins/{device}/modules/{module}", "module twins", false},
-	{"POST", "/twins/{device}/methods", "direct methods", true},
-	{"POST", "/twins/{device}/modules/{module}/methods", "direct methods", true},
-	{"POST", "/devices/query", "queries", false},
-	{"POST", "/devices/keys/regenerate", "regenerating keys", false},
-	{"POST", "/devices/{device}/applyconfigurationcontent", "applying configurations", false},
-	{"POST", "/devices/{device}/files", "file upload", false},
-	{"POST", "/devices/{device}/files/notifications", "file upload", false},
-	{"POST", "/devices/{device}/files/notifications/{upload}", "file upload", false},
-	{"GET", "/devices/{device}/modules/{module}/devicesandmodulesindevicescope", "IoT Edge scopes", false},
-	{"POST", "/devices/{device}/modules/{module}/getdeviceandmoduleonbehalfof", "IoT Edge scopes", false},
-	{"GET", "/messages/servicebound/filenotifications", "file upload notifications", false},
-	{"DELETE", "/messages/servicebound/filenotifications/{lock}", "file upload notifications", false},
-	{"POST", "/messages/servicebound/filenotifications/{lock}/abandon", "file upload notifications", false},
-	{"GET", "/jobs", "import and export jobs", false},
-	{"POST", "/jobs/create", "import and export jobs", false},
-	{"GET", "/jobs/{job}", "import and export jobs", false},
-	{"DELETE", "/jobs/{job}", "import and export jobs", false},
-	{"GET", "/jobs/v2/query", "scheduled jobs", false},
-	{"PUT", "/jobs/v2/{job}", "scheduled jobs", false},
-	{"GET", "/jobs/v2/{job}", "scheduled jobs", false},
-	{"POST", "/jobs/v2/{job}/cancel", "scheduled jobs", false},
-	{"GET", "/configurations", "configurations", false},
-	{"GET", "/configurations/{configuration}", "configurations", false},
-	{"PUT", "/configurations/{configuration}", "configurations", false},
-	{"DELETE", "/configurations/{configuration}", "configurations", false},
-	{"POST", "/configurations/testqueries", "configurations", false},
-	{"GET", "/digitaltwins/{device}", "digital twins", false},
-	{"PATCH", "/digitaltwins/{device}", "digital twins", false},
-	{"POST", "/digitaltwins/{device}/commands/{command}", "digital twin commands", false},
-	{"POST", "/digitaltwins/{device}/components/{component}/commands/{command}", "digital twin commands", false},
-	{"POST", "/$admin/exportregistry", "import and export jobs", false},
-	{"POST", "/$admin/importregistry", "import and export jobs", false},
+	{"POST", "/devices/query", "queries"},
+	{"POST", "/devices/keys/regenerate", "regenerating keys"},
+	{"POST", "/devices/{device}/applyconfigurationcontent", "applying configurations"},
+	{"POST", "/devices/{device}/files", "file upload"},
+	{"POST", "/devices/{device}/files/notifications", "file upload"},
+	{"POST", "/devices/{device}/files/notifications/{upload}", "file upload"},
+	{"GET", "/devices/{device}/modules/{module}/devicesandmodulesindevicescope", "IoT Edge scopes"},
+	{"POST", "/devices/{device}/modules/{module}/getdeviceandmoduleonbehalfof", "IoT Edge scopes"},
+	{"GET", "/messages/servicebound/filenotifications", "file upload notifications"},
+	{"DELETE", "/messages/servicebound/filenotifications/{lock}", "file upload notifications"},
+	{"POST", "/messages/servicebound/filenotifications/{lock}/abandon", "file upload notifications"},
+	{"GET", "/jobs", "import and export jobs"},
+	{"POST", "/jobs/create", "import and export jobs"},
+	{"GET", "/jobs/{job}", "import and export jobs"},
+	{"DELETE", "/jobs/{job}", "import and export jobs"},
+	{"GET", "/jobs/v2/query", "scheduled jobs"},
+	{"PUT", "/jobs/v2/{job}", "scheduled jobs"},
+	{"GET", "/jobs/v2/{job}", "scheduled jobs"},
+	{"POST", "/jobs/v2/{job}/cancel", "scheduled jobs"},
+	{"GET", "/configurations", "configurations"},
+	{"GET", "/configurations/{configuration}", "configurations"},
+	{"PUT", "/configurations/{configuration}", "configurations"},
+	{"DELETE", "/configurations/{configuration}", "configurations"},
+	{"POST", "/configurations/testqueries", "configurations"},
+	{"GET", "/digitaltwins/{device}", "digital twins"},
+	{"PATCH", "/digitaltwins/{device}", "digital twins"},
+	{"POST", "/digitaltwins/{device}/commands/{command}", "digital twin commands"},
+	{"POST", "/digitaltwins/{device}/components/{component}/commands/{command}", "digital twin commands"},
+	{"POST", "/$admin/exportregistry", "import and export jobs"},
+	{"POST", "/$admin/importregistry", "import and export jobs"},
 }
 
 // notImplemented says loudly that a feature is missing.
 func (s *Server) notImplemented(f feature) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s.log.Warn("not implemented", "feature", f.name, "method", r.Method, "path", r.URL.EscapedPath(), "remote", r.RemoteAddr)
-		err := refuse(hub.CodeNotImplemented, f.name)
-		if !f.nested {
-			s.fail(w, r, err)
-			return
-		}
-		e := s.hubError(r, err)
-		failWith(w, e, nested(s, e))
+		s.fail(w, r, refuse(hub.CodeNotImplemented, f.name))
 	}
 }

@@ -66,7 +66,8 @@ type wire struct {
 
 	reads, writes deadline
 	closed        bool
-	woken         sync.Cond // for park: the read deadline was set, or the connection closed
+	listening     bool      // the current request's handler wants to know when the client hangs up
+	woken         sync.Cond // for park: the read deadline was set, the connection closed, or listening
 }
 
 var headPool = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
@@ -230,12 +231,21 @@ func (w *wire) startRequest(r *http.Request) {
 
 // nextRequest leaves only what came after the last request. The caller holds mu.
 func (w *wire) nextRequest() {
+	w.listening = false
 	if w.headLen == 0 {
 		return
 	}
 	rest := copy(*w.pending, (*w.pending)[w.headLen:])
 	*w.pending = (*w.pending)[:rest]
 	w.headLen = 0
+}
+
+// listen lets net/http notice during the current request that the client hangs up, and end the request's context.
+func (w *wire) listen() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.listening = true
+	w.woken.Broadcast()
 }
 
 // idle is called when net/http has answered a request and waits for the next: nothing is kept meanwhile.

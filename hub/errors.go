@@ -60,6 +60,7 @@ const (
 	CodeUnsupportedMediaType       Code = 415000
 	CodePollTooSoon                Code = 429001 // ThrottlingException
 	CodeTooManyJobs                Code = 429004 // ThrottlingMaxActiveJobCountExceeded
+	CodeClientClosed               Code = 499000 // ClientClosedRequest
 	CodeServerError                Code = 500001
 	CodeNotImplemented             Code = 501000 // Iolite's own: the real hub has it, Iolite does not yet
 	CodeBadGateway                 Code = 502000
@@ -144,6 +145,7 @@ var table = []ErrorInfo{
 	{CodeUnsupportedMediaType, "GenericUnsupportedMediaType", "The content type is not supported", 415, "amqp:not-implemented", MQTTNone},
 	{CodePollTooSoon, "ThrottlingException", "A device may poll for cloud-to-device messages once every %s (HTTP poll rule, --http-poll); the next poll is due in %s", 429, "com.microsoft:device-container-throttled", MQTTNone},
 	{CodeTooManyJobs, "ThrottlingMaxActiveJobCountExceeded", "At most %s scheduled jobs may be active at once", 429, "com.microsoft:device-container-throttled", MQTTNone},
+	{CodeClientClosed, "ClientClosedRequest", "The client went away before the answer", 499, "amqp:link:detach-forced", MQTTNone},
 	{CodeServerError, "ServerError", "An internal error occurred", 500, "amqp:internal-error", MQTTClose},
 	{CodeNotImplemented, "NotImplemented", "Iolite does not do this yet", 501, notImplemented, MQTTClose},
 	{CodeBadGateway, "GenericBadGateway", "The device's answer cannot be passed on", 502, "amqp:internal-error", MQTTNone},

@@ -242,7 +242,7 @@ func (h *Hub) changeTwin(ctx context.Context, era int64, key store.Key, ifMatch 
 	var patch document.Value
 	var tell bool
 	row, err := h.writeTwin(ctx, key, anyGeneration, func(t *store.Twin, now time.Time) error {
-		if match != "" && match != "*" && match != twinETag(t.Writes) {
+		if ifMatch != "" && match != "*" && match != twinETag(t.Writes) {
 			return h.NewError(CodePreconditionFailed)
 		}
 		t.Writes++
