@@ -3,6 +3,7 @@
 //
 // Locks, in the order in which they may be taken:
 //
+//  0. jobs.mu
 //  1. queue.mu: one identity's peer (its session, queue and poll memory), or the feedback queue; never two of them at once
 //  2. peerShard.mu, violations.mu, provenTokens.mu, Hub.modules, ServiceSession.mu, outbox.mu, pending.mu, gate.mu for reading
 //  3. services.mu, workers.mu
@@ -79,6 +80,7 @@ type Hub struct {
 	violations  violations
 	tokens      provenTokens
 	pushes      workers
+	jobs        jobs
 
 	seed   maphash.Seed
 	shards [peerShards]peerShard
@@ -117,6 +119,7 @@ func New(cfg Config) (*Hub, error) {
 	h.devicebound = h.newDeviceboundRules()
 	h.feedback.init(h)
 	h.services.hub = h
+	h.jobs = jobs{hub: h, store: cfg.Engine.Jobs(), active: map[string]*jobRun{}}
 	return h, nil
 }
 
@@ -126,6 +129,7 @@ func (h *Hub) Close() {
 	h.sweep()
 	h.feedback.clear()
 	h.services.sweep(h.NewError(CodeClosed))
+	h.jobs.clear()
 	h.pushes.stop()
 }
 

@@ -37,6 +37,7 @@ func (h *Hub) Reset(ctx context.Context) error {
 	h.feedback.clear()
 	h.feedback.forget()
 	h.services.sweep(h.NewError(CodeClosed))
+	h.jobs.clear()
 	h.ClearViolations()
 	return nil
 }

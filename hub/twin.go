@@ -123,6 +123,11 @@ func (h *Hub) parseTwinBody(text []byte) (b twinBody, err error) {
 	if err != nil {
 		return b, err
 	}
+	return h.twinBodyOf(v)
+}
+
+// twinBodyOf takes from an object what a back end may write of a twin.
+func (h *Hub) twinBodyOf(v document.Value) (b twinBody, err error) {
 	if b.tags, err = h.part(v.Get("tags"), "tags"); err != nil {
 		return b, err
 	}

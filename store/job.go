@@ -7,7 +7,7 @@ import (
 	"github.com/iolite-emulator/iolite/document"
 )
 
-// Job is a scheduled job: one operation on every device that a condition is true for.
+// Job is a scheduled job: one operation on every device, or module, that a condition is true for.
 type Job struct {
 	ID            string
 	Version       int64          // set by the engine on every write of the job itself, and never given twice
@@ -40,9 +40,9 @@ const (
 	DeviceCanceled  DeviceJobStatus = "canceled"
 )
 
-// DeviceJob is what has become of a job at one device.
+// DeviceJob is what has become of a job at one device, or module.
 type DeviceJob struct {
-	DeviceID                string
+	Key
 	Status                  DeviceJobStatus
 	Started, Ended, Updated time.Time       // zero when not yet
 	Response                *MethodResponse // of a direct method that was answered; never changed
@@ -58,8 +58,11 @@ type MethodResponse struct {
 // JobProblem is why a job failed at a device.
 type JobProblem struct{ Code, Description string }
 
-// DeviceJobKey names a job at a device.
-type DeviceJobKey struct{ JobID, DeviceID string }
+// DeviceJobKey names a job at a device or module.
+type DeviceJobKey struct {
+	JobID string
+	Key
+}
 
 // DeviceJobRow is a job at a device together with the job.
 type DeviceJobRow struct {
@@ -80,10 +83,10 @@ type Jobs interface {
 	// List returns up to limit jobs with an id greater than after, in id order.
 	List(ctx context.Context, after string, limit int) ([]Job, error)
 	// AddDevices notes devices that the job is pending for, in ascending order and after those noted before; ErrNotFound.
-	AddDevices(ctx context.Context, jobID string, deviceIDs []string) error
+	AddDevices(ctx context.Context, jobID string, devices []Key) error
 	// SetDevice replaces what is noted of a job at a device; ErrNotFound.
 	SetDevice(ctx context.Context, jobID string, device DeviceJob) error
-	// Devices appends to rows up to limit jobs at devices whose keys follow after, in ascending order of job and device id. It appends
+	// Devices appends to rows up to limit jobs at devices whose keys follow after, in ascending order of job, device and module id. It appends
 	// none when there are no more.
 	Devices(ctx context.Context, after DeviceJobKey, limit int, rows []DeviceJobRow) ([]DeviceJobRow, error)
 }

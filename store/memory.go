@@ -19,6 +19,8 @@ const (
 // a lock, so that callers may hold locks of their own around any call.
 type Memory struct {
 	registry    memRegistry
+	jobs        memJobs
+	configs     memConfigurations
 	devicebound *memQueues
 	feedback    *memQueues
 	events      *memLog
@@ -38,6 +40,7 @@ func NewMemory(o MemoryOptions) *Memory {
 		events:      newMemLog(min(o.Partitions, maxPartitions), o.EventBytes),
 	}
 	m.registry.reset()
+	m.jobs.reset()
 	return m
 }
 
@@ -46,6 +49,12 @@ func (m *Memory) Registry() Registry { return &m.registry }
 
 // Twins implements Engine.
 func (m *Memory) Twins() Twins { return &m.registry }
+
+// Jobs implements Engine.
+func (m *Memory) Jobs() Jobs { return &m.jobs }
+
+// Configurations implements Engine.
+func (m *Memory) Configurations() Configurations { return &m.configs }
 
 // Devicebound implements Engine.
 func (m *Memory) Devicebound() Queues { return m.devicebound }
@@ -59,6 +68,8 @@ func (m *Memory) Events() EventLog { return m.events }
 // Reset implements Engine. What readers already hold stays valid.
 func (m *Memory) Reset(context.Context) error {
 	m.registry.reset()
+	m.jobs.reset()
+	m.configs.reset()
 	m.devicebound.reset()
 	m.feedback.reset()
 	m.events.reset()

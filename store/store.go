@@ -5,7 +5,9 @@ import "context"
 // Engine is everything a hub keeps its state in.
 type Engine interface {
 	Registry() Registry
-	Twins() Twins        // of the Registry's identities
+	Twins() Twins // of the Registry's identities
+	Jobs() Jobs   // scheduled jobs
+	Configurations() Configurations
 	Devicebound() Queues // cloud-to-device messages, by device or module
 	Feedback() Queues    // batches of feedback records, by the empty Key
 	Events() EventLog
