@@ -1,9 +1,11 @@
 package iolite.conformance;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.microsoft.azure.sdk.iot.device.DeviceClient;
 import com.microsoft.azure.sdk.iot.device.IotHubClientProtocol;
@@ -20,6 +22,12 @@ import com.microsoft.azure.sdk.iot.service.registry.DeviceStatus;
 import com.microsoft.azure.sdk.iot.service.registry.Module;
 import com.microsoft.azure.sdk.iot.service.registry.RegistryClient;
 import com.microsoft.azure.sdk.iot.service.registry.RegistryStatistics;
+import com.microsoft.azure.sdk.iot.service.twin.DeviceCapabilities;
+import com.microsoft.azure.sdk.iot.service.twin.TwinClient;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.Base64;
+import java.util.List;
 import java.util.UUID;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -133,6 +141,115 @@ class RegistryTest {
         assertEquals(before.getDisabledDeviceCount() + 1, after.getDisabledDeviceCount());
     }
 
+    /** The SDK percent-encodes what a path cannot hold. */
+    @Test
+    void anIdMayHoldEveryCharacterOfTheGrammar() throws Exception {
+        String every = "AZaz09-:.+%_#*?!(),=@;$'" + id;
+        registry.addDevice(new Device(every));
+        assertEquals(every, registry.getDevice(every).getDeviceId());
+        registry.addModule(new Module(every, "M-:.+%_#*?!(),=@;$'"));
+        assertEquals("M-:.+%_#*?!(),=@;$'", registry.getModule(every, "M-:.+%_#*?!(),=@;$'").getId());
+        TwinClient twins = new TwinClient(hub.owner());
+        assertEquals(every, twins.get(every).getDeviceId());
+        assertEquals("M-:.+%_#*?!(),=@;$'", twins.get(every, "M-:.+%_#*?!(),=@;$'").getModuleId());
+        registry.removeDevice(every);
+        assertThrows(IotHubNotFoundException.class, () -> registry.getDevice(every));
+    }
+
+    @Test
+    void anIdOf128CharactersIsTheLongest() throws Exception {
+        String longest = (id + "x".repeat(128)).substring(0, 128);
+        assertEquals(longest, registry.addDevice(new Device(longest)).getDeviceId());
+        assertThrows(IotHubBadFormatException.class, () -> registry.addDevice(new Device(longest + "x")));
+    }
+
+    @Test
+    void idsAreCaseSensitive() throws Exception {
+        registry.addDevice(new Device(id));
+        assertThrows(IotHubNotFoundException.class, () -> registry.getDevice(id.toUpperCase()));
+    }
+
+    @Test
+    void aThumbprintThatIsNoneIsBadFormat() {
+        Device device = new Device(id, AuthenticationType.SELF_SIGNED);
+        device.setThumbprint("A1".repeat(19), "B2".repeat(20));
+        assertThrows(IotHubBadFormatException.class, () -> registry.addDevice(device));
+    }
+
+    @Test
+    void keysHave16To64Bytes() throws Exception {
+        assertEquals(key(16), registry.addDevice(withKeys(id + "-16", 16)).getPrimaryKey());
+        assertEquals(key(64), registry.addDevice(withKeys(id + "-64", 64)).getSecondaryKey());
+        assertThrows(IotHubBadFormatException.class, () -> registry.addDevice(withKeys(id, 15)));
+        assertThrows(IotHubBadFormatException.class, () -> registry.addDevice(withKeys(id, 65)));
+    }
+
+    @Test
+    void anEdgeDeviceIsGivenItsScopeAndKeepsIt() throws Exception {
+        Device edge = registry.addDevice(edge(id));
+        assertTrue(edge.getCapabilities().isIotEdge());
+        assertEquals("ms-azure-iot-edge://" + id + "-" + edge.getGenerationId(), edge.getScope());
+        assertEquals(edge.getScope(), registry.getDevice(id).getScope());
+        edge.setScope("ms-azure-iot-edge://another-1");
+        assertThrows(IotHubBadFormatException.class, () -> registry.updateDevice(edge));
+        assertTrue(new TwinClient(hub.owner()).get(id).getCapabilities().isIotEdge());
+    }
+
+    @Test
+    void aLeafDeviceNamesItsParentsScope() throws Exception {
+        Device edge = registry.addDevice(edge(id));
+        Device leaf = new Device(id + "-leaf");
+        leaf.setScope(edge.getScope());
+        Device made = registry.addDevice(leaf);
+        assertEquals(edge.getScope(), made.getScope());
+        assertEquals(List.of(edge.getScope()), made.getParentScopes());
+        assertFalse(made.getCapabilities().isIotEdge());
+        made.setScope("nowhere");
+        assertThrows(IotHubBadFormatException.class, () -> registry.updateDevice(made));
+    }
+
+    @Test
+    void edgeDevicesNest() throws Exception {
+        Device parent = registry.addDevice(edge(id));
+        Device child = edge(id + "-child");
+        child.getParentScopes().add(parent.getScope());
+        Device made = registry.addDevice(child);
+        assertEquals(List.of(parent.getScope()), made.getParentScopes());
+        assertNotEquals(parent.getScope(), made.getScope());
+    }
+
+    @Test
+    void aDeviceMayBecomeAnEdgeDevice() throws Exception {
+        Device device = registry.addDevice(new Device(id));
+        device.setCapabilities(edge(id).getCapabilities());
+        assertTrue(registry.updateDevice(device).getCapabilities().isIotEdge());
+        assertEquals(2, registry.getModulesOnDevice(id).size());
+    }
+
+    @Test
+    void statusTimesAreKept() throws Exception {
+        Device device = registry.addDevice(new Device(id));
+        device.setStatus(DeviceStatus.Disabled);
+        registry.updateDevice(device);
+        String updated = registry.getDevice(id).getStatusUpdatedTime();
+        assertTrue(Duration.between(Instant.parse(updated), Instant.now()).abs().toSeconds() < 60, updated);
+    }
+
+    @Test
+    void policiesReachAsFarAsTheirRights() throws Exception {
+        registry.addDevice(new Device(id));
+        RegistryClient reader = new RegistryClient(hub.policy("registryRead"));
+        assertEquals(id, reader.getDevice(id).getDeviceId());
+        assertNotNull(reader.getStatistics());
+        assertThrows(IotHubUnauthorizedException.class, () -> reader.removeDevice(id));
+        RegistryClient writer = new RegistryClient(hub.policy("registryReadWrite"));
+        assertEquals(id, writer.updateDevice(writer.getDevice(id)).getDeviceId());
+        for (String policy : List.of("service", "device")) {
+            RegistryClient other = new RegistryClient(hub.policy(policy));
+            assertThrows(IotHubUnauthorizedException.class, () -> other.getDevice(id), policy);
+        }
+    }
+
     @ParameterizedTest
     @EnumSource(names = {"MQTT", "MQTT_WS", "AMQPS", "AMQPS_WS"})
     void theConnectionStateFollowsTheDevice(IotHubClientProtocol door) throws Exception {
@@ -149,5 +266,24 @@ class RegistryTest {
     void aWrongPolicyKeyIsUnauthorized() {
         RegistryClient stranger = new RegistryClient(hub.owner().replaceFirst("SharedAccessKey=.*", "SharedAccessKey=d3Jvbmc="));
         assertThrows(IotHubUnauthorizedException.class, () -> stranger.getDevice(id));
+    }
+
+    private static Device edge(String id) {
+        Device device = new Device(id);
+        DeviceCapabilities capabilities = new DeviceCapabilities();
+        capabilities.setIotEdge(true);
+        device.setCapabilities(capabilities);
+        return device;
+    }
+
+    private static String key(int bytes) {
+        return Base64.getEncoder().encodeToString("k".repeat(bytes).getBytes());
+    }
+
+    private static Device withKeys(String id, int bytes) {
+        Device device = new Device(id);
+        device.getSymmetricKey().setPrimaryKey(key(bytes));
+        device.getSymmetricKey().setSecondaryKey(key(bytes));
+        return device;
     }
 }
