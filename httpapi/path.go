@@ -23,6 +23,16 @@ func canonicalPath(next http.Handler) http.Handler {
 	})
 }
 
+// overriddenMethod takes a POST that asks for it as a PATCH: the Java service SDK's HTTP library cannot send one.
+func overriddenMethod(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && strings.EqualFold(r.Header.Get("X-HTTP-Method-Override"), http.MethodPatch) {
+			chi.RouteContext(r.Context()).RouteMethod = http.MethodPatch
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // canonical returns the path to route by.
 func canonical(escaped string) string {
 	path := strings.TrimSuffix(escaped, "/")

@@ -11,7 +11,7 @@ import (
 // routes is the table of what is answered, by canonical path.
 func (s *Server) routes() http.Handler {
 	r := chi.NewRouter()
-	r.Use(canonicalPath)
+	r.Use(canonicalPath, overriddenMethod)
 	r.NotFound(s.unknownPath)
 	r.MethodNotAllowed(unknownMethod)
 

@@ -94,6 +94,22 @@ func TestTwinETagsAreTakenInEveryForm(t *testing.T) {
 }
 
 // ServiceConnect is the right for twins, and no other.
+func TestAPostThatAsksForPatchIsOne(t *testing.T) {
+	r := newRig(t)
+	r.device("d1")
+	token := r.policyToken("service")
+	for i, name := range []string{"PATCH", "patch"} {
+		want := fmt.Sprintf(`"tags":{"n":%d}`, i)
+		a := r.ask("POST", "/twins/d1"+version, token, `{"tags":{"n":`+fmt.Sprint(i)+`}}`, "X-HTTP-Method-Override", name).want(200, "")
+		if text := a.text(); !strings.Contains(text, want) {
+			t.Errorf("no %s in %s", want, text)
+		}
+	}
+	r.ask("POST", "/twins/d1"+version, token, `{}`).want(405, "")
+	r.ask("POST", "/twins/d1"+version, token, `{}`, "X-HTTP-Method-Override", "PUT").want(405, "")
+	r.ask("GET", "/twins/d1"+version, token, "", "X-HTTP-Method-Override", "PATCH").want(200, "")
+}
+
 func TestTwinsNeedServiceConnect(t *testing.T) {
 	r := newRig(t)
 	r.device("d1")

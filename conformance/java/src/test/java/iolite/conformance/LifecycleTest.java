@@ -109,12 +109,12 @@ class LifecycleTest {
         CountDownLatch lost = lost(client);
         client.open(false);
         Await.until("connection", () -> state(device), DeviceConnectionState.Connected::equals);
-        assertEquals("Connected", twins.get(device.id()).getConnectionState());
+        assertEquals("CONNECTED", twins.get(device.id()).getConnectionState());
         assertNotEquals(never, registry.getDevice(device.id()).getConnectionStateUpdatedTime());
         hub.cut(device.id());
         assertTrue(lost.await(30, TimeUnit.SECONDS), "the connection stayed open");
         Await.until("disconnection", () -> state(device), DeviceConnectionState.Disconnected::equals);
-        assertEquals("Disconnected", twins.get(device.id()).getConnectionState());
+        assertEquals("DISCONNECTED", twins.get(device.id()).getConnectionState());
         client.close();
 
         DeviceClient second = device.open(door);

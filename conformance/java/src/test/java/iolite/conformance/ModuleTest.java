@@ -195,7 +195,7 @@ class ModuleTest {
             Twin twin = twins.get(deviceId, module.id());
             assertEquals(deviceId, twin.getDeviceId());
             assertEquals(module.id(), twin.getModuleId());
-            assertEquals("Connected", twin.getConnectionState());
+            assertEquals("CONNECTED", twin.getConnectionState());
             assertEquals(Map.of("from", "the module"), twin.getReportedProperties());
             assertEquals(Map.of("from", "the device"), twins.get(deviceId).getReportedProperties());
         } finally {

@@ -139,7 +139,7 @@ class QueryTest {
         assertEquals(read.getETag(), found.getETag());
         assertEquals(read.getVersion(), found.getVersion());
         assertEquals(TwinStatus.ENABLED, found.getStatus());
-        assertEquals("Disconnected", found.getConnectionState());
+        assertEquals("DISCONNECTED", found.getConnectionState());
     }
 
     @ParameterizedTest

@@ -327,14 +327,14 @@ class TwinTest {
         try {
             Twins.follow(client);
             Twin connected = Await.until("connection", () -> twins.get(device.id()),
-                    twin -> twin.getConnectionState().equals("Connected"));
+                    twin -> twin.getConnectionState().equals("CONNECTED"));
             assertEquals(model, connected.getModelId());
             Instant activity = Instant.parse(connected.getLastActivityTime());
             assertTrue(activity.isAfter(before), "last activity " + activity);
         } finally {
             client.close();
         }
-        Await.until("disconnection", () -> twins.get(device.id()).getConnectionState(), "Disconnected"::equals);
+        Await.until("disconnection", () -> twins.get(device.id()).getConnectionState(), "DISCONNECTED"::equals);
     }
 
     @Test
@@ -346,7 +346,7 @@ class TwinTest {
         assertEquals("AAAAAAAAAAE=", twin.getETag());
         assertEquals(2, twin.getVersion());
         assertEquals(TwinStatus.ENABLED, twin.getStatus());
-        assertEquals("Disconnected", twin.getConnectionState());
+        assertEquals("DISCONNECTED", twin.getConnectionState());
         assertEquals(0, twin.getCloudToDeviceMessageCount());
         assertEquals("0001-01-01T00:00:00Z", twin.getLastActivityTime());
         assertFalse(twin.getCapabilities().isIotEdge());
