@@ -11,7 +11,6 @@ var later = map[kind]string{
 	kindMethods:           "direct methods",
 	kindTwin:              "device twins",
 	kindFileNotifications: "file upload notifications",
-	kindEvents:            "module inputs",
 	kindFeedback:          "feedback sent by a device",
 }
 

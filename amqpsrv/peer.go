@@ -119,6 +119,8 @@ func (p *peer) attachSender(l *amqp10.Link, a address) (amqp10.Node, *amqp10.Err
 	switch a.kind {
 	case kindCBS, kindManagement:
 		return p.attachReplies(l, a)
+	case kindEvents:
+		return p.attachInputs(l, a)
 	case kindDevicebound:
 		return p.attachDevicebound(l, a)
 	case kindFeedback:

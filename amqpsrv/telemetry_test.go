@@ -259,7 +259,7 @@ func TestModelAndUserAgent(t *testing.T) {
 func TestNotImplementedYet(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	s := r.asDevice(r.device("d1"))
-	for _, address := range []string{"/devices/d1/twin", "/devices/d1/methods/devicebound", "/messages/serviceBound/filenotifications", "/devices/d1/modules/m/messages/events"} {
+	for _, address := range []string{"/devices/d1/twin", "/devices/d1/methods/devicebound", "/messages/serviceBound/filenotifications"} {
 		_, err := s.NewReceiver(r.ctx(), address, nil)
 		if e := r.wantRefusal(err, amqp.ErrCondNotImplemented); !strings.Contains(e.Description, "Iolite") {
 			t.Errorf("%s: %q", address, e.Description)
