@@ -48,31 +48,37 @@ type MethodRequest struct {
 	Payload []byte // JSON; "null" when the caller gave none
 }
 
+// ending is how a call ended: with what the device answered, or because it cannot answer.
+type ending struct {
+	result MethodResult
+	err    *Error
+}
+
 // pending are the calls that wait for a session's responses.
 type pending struct {
 	mu    sync.Mutex
 	last  uint64
-	calls map[uint64]chan<- MethodResult // of capacity 1
+	calls map[uint64]chan<- ending // of capacity 1
 }
 
-// begin returns the id of a new call and where its result will come; false when too many wait already.
-func (p *pending) begin() (id uint64, result <-chan MethodResult, ok bool) {
+// begin returns the id of a new call and where its ending will come; false when too many wait already.
+func (p *pending) begin() (id uint64, result <-chan ending, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.calls) >= maxInflightMethods {
 		return 0, nil, false
 	}
 	if p.calls == nil {
-		p.calls = map[uint64]chan<- MethodResult{}
+		p.calls = map[uint64]chan<- ending{}
 	}
 	p.last++
-	c := make(chan MethodResult, 1)
+	c := make(chan ending, 1)
 	p.calls[p.last] = c
 	return p.last, c, true
 }
 
-// finish forgets a call and, when there is one, tells its result.
-func (p *pending) finish(id uint64, result *MethodResult) {
+// finish forgets a call and, when there is one, tells its ending.
+func (p *pending) finish(id uint64, result *ending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c, waiting := p.calls[id]
@@ -117,7 +123,19 @@ func (s *DeviceSession) RespondMethod(id uint64, status int, payload []byte) {
 	if len(payload) == 0 {
 		payload = null
 	}
-	s.calls.finish(id, &MethodResult{Status: status, Payload: slices.Clone(payload)})
+	s.calls.finish(id, &ending{result: MethodResult{Status: status, Payload: slices.Clone(payload)}})
+}
+
+// FailMethod ends a call with the error that its caller gets, for a head that took a request and then could not bring it to the device,
+// or cannot read the response. A call that nobody waits for is ignored.
+func (s *DeviceSession) FailMethod(id uint64, why *Error) { s.calls.finish(id, &ending{err: why}) }
+
+// MethodWaits says whether the caller still waits for the response to a request. A head that had to keep a request until the connection
+// took it asks, so that a device does not carry out what the caller has given up.
+func (s *DeviceSession) MethodWaits(id uint64) bool {
+	s.calls.mu.Lock()
+	defer s.calls.mu.Unlock()
+	return s.calls.calls[id] != nil
 }
 
 var null = []byte("null")
@@ -317,8 +335,11 @@ func (s *DeviceSession) call(ctx context.Context, deliver func(MethodRequest) bo
 }
 
 // checkResult refuses what a caller cannot be given.
-func (s *DeviceSession) checkResult(r MethodResult) (MethodResult, error) {
+func (s *DeviceSession) checkResult(e ending) (MethodResult, error) {
+	r := e.result
 	switch {
+	case e.err != nil:
+		return r, e.err
 	case len(r.Payload) > maxMethodPayload:
 		return r, s.hub.NewError(CodeBadGateway, "the device's response has "+sizes(len(r.Payload), maxMethodPayload))
 	case !json.Valid(r.Payload):

@@ -321,3 +321,24 @@ func TestAModuleCallsMethodsWithinItsScope(t *testing.T) {
 	_, err = leaf.InvokeMethod(ctx, sibling, MethodCall{Name: "m"})
 	wantCode(t, err, CodeUnauthorized)
 }
+
+// A head that has taken a request and then loses the link ends the call with a reason, long before the time-out.
+func TestAHeadFailsACallItCannotBring(t *testing.T) {
+	h, _ := newTestHub(t)
+	s := connect(t, h, "d")
+	asked := silent(t, s)
+	done := invoking(h, s.Key(), MethodCall{Name: "m"})
+	r := <-asked
+	if !s.MethodWaits(r.ID) {
+		t.Error("nobody waits for a call that was just made")
+	}
+	s.FailMethod(r.ID, h.NewError(CodeBadGateway, "cut"))
+	if e, _ := AsError(<-done); e.Code != CodeBadGateway {
+		t.Errorf("the call ended with %v", e)
+	}
+	if s.MethodWaits(r.ID) {
+		t.Error("somebody waits for a call that has failed")
+	}
+	s.FailMethod(r.ID, h.NewError(CodeBadGateway)) // nobody waits: ignored
+	s.RespondMethod(r.ID, 200, nil)
+}
