@@ -8,8 +8,6 @@ import (
 
 // later names the nodes of IoT Hub that have no rule in the hub yet.
 var later = map[kind]string{
-	kindMethods:           "direct methods",
-	kindTwin:              "device twins",
 	kindFileNotifications: "file upload notifications",
 	kindFeedback:          "feedback sent by a device",
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/iolite-emulator/iolite/amqp10"
 	"github.com/iolite-emulator/iolite/door"
@@ -26,6 +27,8 @@ type peer struct {
 	closing  *amqp10.Error
 	units    map[store.Key]*unit
 	services map[*hub.ServiceSession]policyScope // of back ends' links, with the token each was opened with
+
+	outlets atomic.Int64 // bytes that wait in the outlets of all pairs
 
 	pumps sync.WaitGroup // goroutines of event receivers; they end when there is nothing to send
 }
@@ -104,6 +107,8 @@ func (p *peer) attachReceiver(l *amqp10.Link, a address) (amqp10.Node, *amqp10.E
 		return p.attachManagement(l, a)
 	case kindEvents:
 		return p.attachTelemetry(l, a)
+	case kindTwin, kindMethods:
+		return p.attachPair(l, a)
 	case kindC2D:
 		return p.attachC2D(l, a)
 	case kindHubEvents:
@@ -123,6 +128,8 @@ func (p *peer) attachSender(l *amqp10.Link, a address) (amqp10.Node, *amqp10.Err
 		return p.attachInputs(l, a)
 	case kindDevicebound:
 		return p.attachDevicebound(l, a)
+	case kindTwin, kindMethods:
+		return p.attachPair(l, a)
 	case kindFeedback:
 		return p.attachFeedback(l, a)
 	case kindPartition:

@@ -1,6 +1,8 @@
 package amqpsrv
 
 import (
+	"sync"
+
 	"github.com/iolite-emulator/iolite/amqp10"
 	"github.com/iolite-emulator/iolite/auth"
 	"github.com/iolite-emulator/iolite/hub"
@@ -14,7 +16,14 @@ type unit struct {
 	session *hub.DeviceSession
 	scope   string // of the token that opened it
 
-	bound *pushed // the devicebound link, nil when there is none; used by the engine's callbacks alone
+	// Used by the engine's callbacks alone:
+	bound            *pushed // the devicebound link, nil when there is none
+	desired, methods bool    // what the hub was asked to bring
+
+	methodIDs methodIDs // set by the first link for methods
+
+	mu    sync.Mutex // may be held while calling Link.Send and Link.Detach, never while calling the hub, FailMethod and MethodWaits excepted
+	pairs []*pair    // of links to the twin and to methods, in the order they came
 
 	// Guarded by peer.mu:
 	links map[*amqp10.Link]struct{}
