@@ -11,13 +11,9 @@ import (
 
 // listDevices is GET /devices?top=n.
 func (s *Server) listDevices(w http.ResponseWriter, r *http.Request, sv *hub.ServiceSession) error {
-	top := 0
-	if text, ok := queryValue(r.URL.RawQuery, "top"); ok {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			return refuse(hub.CodeArgumentInvalid, fmt.Sprintf("top: %q is not a number from 1 to 1000", text))
-		}
-		top = n
+	top, err := queryTop(r)
+	if err != nil {
+		return err
 	}
 	devices, err := sv.Devices(r.Context(), top)
 	if err != nil {
@@ -28,6 +24,19 @@ func (s *Server) listDevices(w http.ResponseWriter, r *http.Request, sv *hub.Ser
 		list[i] = deviceOf(devices[i])
 	}
 	return reply(w, http.StatusOK, list)
+}
+
+// queryTop reads how many items a listing may have at most, 0 when it is not said.
+func queryTop(r *http.Request) (int, error) {
+	text, ok := queryValue(r.URL.RawQuery, "top")
+	if !ok {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, refuse(hub.CodeArgumentInvalid, fmt.Sprintf("top: %q is no positive number", text))
+	}
+	return n, nil
 }
 
 // getDevice is GET /devices/{device}.

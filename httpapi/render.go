@@ -16,11 +16,13 @@ const jsonType = "application/json; charset=utf-8"
 // dateTime is how IoT Hub stamps its error replies.
 const dateTime = "2006-01-02T15:04:05.9999999Z"
 
-// begin sets the headers that every answer has. The map is written directly: net/http would send "Etag" and "X-Ms-Request-Id",
+// begin sets the headers that every answer has, unless the hub gave an id already. The map is written directly: net/http would send "Etag" and "X-Ms-Request-Id",
 // and lose the case of property names.
 func begin(w http.ResponseWriter) http.Header {
 	h := w.Header()
-	h["x-ms-request-id"] = []string{requestID()}
+	if h["x-ms-request-id"] == nil {
+		h["x-ms-request-id"] = []string{requestID()}
+	}
 	return h
 }
 
@@ -50,6 +52,20 @@ func replyAppended(w http.ResponseWriter, status int, write func([]byte) []byte)
 	replyText(w, status, text)
 	b.Write(text) // keeps the room for the next
 	releaseBody(b)
+}
+
+// replyList answers with an array of what write appends for each item.
+func replyList[T any](w http.ResponseWriter, items []T, write func([]byte, *T) []byte) {
+	replyAppended(w, http.StatusOK, func(b []byte) []byte {
+		b = append(b, '[')
+		for i := range items {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = write(b, &items[i])
+		}
+		return append(b, ']')
+	})
 }
 
 // noContent answers 204.
@@ -83,13 +99,16 @@ func (s *Server) failNested(w http.ResponseWriter, r *http.Request, err error) {
 // hubError returns err as the hub error to render, and logs the cause of one that is not for the peer.
 func (s *Server) hubError(r *http.Request, err error) *hub.Error {
 	if own := (*refusal)(nil); errors.As(err, &own) {
-		return s.hub.NewError(own.code, own.detail)
+		err = s.hub.NewError(own.code, own.detail)
 	}
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil { // said to nobody, or to the half of a connection that still listens
 		return s.hub.NewError(hub.CodeClientClosed)
 	}
 	e, created := hub.AsError(err)
-	if created {
+	switch {
+	case e.Code == hub.CodeNotImplemented:
+		s.log.Warn("not implemented", "error", e.Text, "method", r.Method, "path", r.URL.EscapedPath(), "remote", r.RemoteAddr)
+	case created:
 		s.log.Error("request failed", "method", r.Method, "path", r.URL.EscapedPath(), "trackingId", e.TrackingID, "error", e.Unwrap())
 	}
 	return e

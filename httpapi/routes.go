@@ -41,6 +41,24 @@ func (s *Server) routes() http.Handler {
 	}
 	r.Get("/statistics/devices", s.service(s.deviceStatistics))
 	r.Get("/statistics/service", s.service(s.serviceStatistics))
+	r.Get("/jobs", s.service(s.listImportExportJobs))
+	r.Post("/jobs/create", s.service(s.createImportExportJob))
+	r.Get("/jobs/{job}", s.service(s.getImportExportJob))
+	r.Delete("/jobs/{job}", s.service(s.cancelImportExportJob))
+	r.Get("/jobs/v2/query", s.service(s.queryJobs))
+	r.Put("/jobs/v2/{job}", s.service(s.putJob))
+	r.Get("/jobs/v2/{job}", s.service(s.getJob))
+	r.Post("/jobs/v2/{job}/cancel", s.service(s.cancelJob))
+	r.Get("/configurations", s.service(s.listConfigurations))
+	r.Get("/configurations/{configuration}", s.service(s.getConfiguration))
+	r.Put("/configurations/{configuration}", s.service(s.putConfiguration))
+	r.Delete("/configurations/{configuration}", s.service(s.deleteConfiguration))
+	r.Post("/configurations/testqueries", s.service(s.testQueries))
+	r.Post("/devices/{device}/applyconfigurationcontent", s.service(s.applyConfiguration))
+	r.Get("/digitaltwins/{device}", s.service(s.getDigitalTwin))
+	r.Patch("/digitaltwins/{device}", s.service(s.patchDigitalTwin))
+	r.Post("/digitaltwins/{device}/commands/{command}", s.postCommand)
+	r.Post("/digitaltwins/{device}/components/{component}/commands/{command}", s.postCommand)
 	r.Get("/messages/servicebound/feedback", s.service(s.getFeedback))
 	r.Delete("/messages/servicebound/feedback/{lock}", s.service(s.completeFeedback))
 	r.Post("/messages/servicebound/feedback/{lock}/abandon", s.service(s.abandonFeedback))
@@ -70,7 +88,6 @@ type feature struct {
 var missing = []feature{
 	{"POST", "/devices/query", "queries"},
 	{"POST", "/devices/keys/regenerate", "regenerating keys"},
-	{"POST", "/devices/{device}/applyconfigurationcontent", "applying configurations"},
 	{"POST", "/devices/{device}/files", "file upload"},
 	{"POST", "/devices/{device}/files/notifications", "file upload"},
 	{"POST", "/devices/{device}/files/notifications/{upload}", "file upload"},
@@ -79,23 +96,6 @@ var missing = []feature{
 	{"GET", "/messages/servicebound/filenotifications", "file upload notifications"},
 	{"DELETE", "/messages/servicebound/filenotifications/{lock}", "file upload notifications"},
 	{"POST", "/messages/servicebound/filenotifications/{lock}/abandon", "file upload notifications"},
-	{"GET", "/jobs", "import and export jobs"},
-	{"POST", "/jobs/create", "import and export jobs"},
-	{"GET", "/jobs/{job}", "import and export jobs"},
-	{"DELETE", "/jobs/{job}", "import and export jobs"},
-	{"GET", "/jobs/v2/query", "scheduled jobs"},
-	{"PUT", "/jobs/v2/{job}", "scheduled jobs"},
-	{"GET", "/jobs/v2/{job}", "scheduled jobs"},
-	{"POST", "/jobs/v2/{job}/cancel", "scheduled jobs"},
-	{"GET", "/configurations", "configurations"},
-	{"GET", "/configurations/{configuration}", "configurations"},
-	{"PUT", "/configurations/{configuration}", "configurations"},
-	{"DELETE", "/configurations/{configuration}", "configurations"},
-	{"POST", "/configurations/testqueries", "configurations"},
-	{"GET", "/digitaltwins/{device}", "digital twins"},
-	{"PATCH", "/digitaltwins/{device}", "digital twins"},
-	{"POST", "/digitaltwins/{device}/commands/{command}", "digital twin commands"},
-	{"POST", "/digitaltwins/{device}/components/{component}/commands/{command}", "digital twin commands"},
 	{"POST", "/$admin/exportregistry", "import and export jobs"},
 	{"POST", "/$admin/importregistry", "import and export jobs"},
 }
@@ -103,7 +103,6 @@ var missing = []feature{
 // notImplemented says loudly that a feature is missing.
 func (s *Server) notImplemented(f feature) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		s.log.Warn("not implemented", "feature", f.name, "method", r.Method, "path", r.URL.EscapedPath(), "remote", r.RemoteAddr)
 		s.fail(w, r, refuse(hub.CodeNotImplemented, f.name))
 	}
 }
