@@ -2,8 +2,8 @@ package httpapi
 
 import (
 	"net/http"
-	"strings"
 
+	"github.com/iolite-emulator/iolite/document"
 	"github.com/iolite-emulator/iolite/hub"
 	"github.com/iolite-emulator/iolite/store"
 )
@@ -14,9 +14,10 @@ type bulkItemJSON struct {
 	ID         string         `json:"id"`
 	ETag       string         `json:"eTag"`
 	ImportMode string         `json:"importMode"`
-	Tags       map[string]any `json:"tags"`
+	TwinETag   string         `json:"twinETag"`
+	Tags       document.Value `json:"tags"`
 	Properties struct {
-		Desired map[string]any `json:"desired"`
+		Desired document.Value `json:"desired"`
 	} `json:"properties"`
 }
 
@@ -34,7 +35,7 @@ type bulkResultJSON struct {
 	Warnings     []struct{}      `json:"warnings"`
 }
 
-// bulk is POST /devices: up to 100 operations on identities. It answers 200, or 400 when any failed, with the same body.
+// bulk is POST /devices: up to 100 operations on identities and their twins. It answers 200, or 400 when any failed, with the same body.
 func (s *Server) bulk(w http.ResponseWriter, r *http.Request, sv *hub.ServiceSession) error {
 	var body []bulkItemJSON
 	if err := readJSON(r, &body); err != nil {
@@ -43,12 +44,8 @@ func (s *Server) bulk(w http.ResponseWriter, r *http.Request, sv *hub.ServiceSes
 	items := make([]hub.BulkItem, len(body))
 	modes := make(map[store.Key]string, len(body))
 	for i := range body {
-		item, err := body[i].item()
-		if err != nil {
-			return err
-		}
-		items[i] = item
-		modes[item.Identity.Key] = item.Mode
+		items[i] = body[i].item()
+		modes[items[i].Identity.Key] = items[i].Mode
 	}
 	failed, err := sv.Bulk(r.Context(), items)
 	if err != nil {
@@ -64,11 +61,8 @@ func (s *Server) bulk(w http.ResponseWriter, r *http.Request, sv *hub.ServiceSes
 	return reply(w, http.StatusBadRequest, result)
 }
 
-func (b *bulkItemJSON) item() (hub.BulkItem, error) {
-	if len(b.Tags) > 0 || len(b.Properties.Desired) > 0 {
-		return hub.BulkItem{}, refuse(hub.CodeNotImplemented, "twins, and the tags or desired properties of "+b.ID+" belong to one")
-	}
+func (b *bulkItemJSON) item() hub.BulkItem {
 	id := b.identity(store.Key{DeviceID: b.ID, ModuleID: b.ModuleID})
-	id.ETag = strings.Trim(b.ETag, `"`)
-	return hub.BulkItem{Identity: id, Mode: b.ImportMode}, nil
+	id.ETag = b.ETag
+	return hub.BulkItem{Identity: id, Mode: b.ImportMode, Tags: b.Tags, Desired: b.Properties.Desired, TwinETag: b.TwinETag}
 }

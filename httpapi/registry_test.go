@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -100,7 +101,6 @@ func TestBulkTellsWhichItemsFailed(t *testing.T) {
 	r.ask("GET", "/devices/b3"+version, token, "").want(200, "")
 	r.ask("POST", "/devices"+version, token, `[{"id":"b1","importMode":"delete"},{"id":"b1","importMode":"delete"}]`).want(400, "DeviceDefinedMultipleTimes")
 	r.ask("POST", "/devices"+version, token, `{"id":"b1"}`).want(400, "ArgumentInvalid")
-	r.ask("POST", "/devices"+version, token, `[{"id":"b9","importMode":"create","tags":{"a":1}}]`).want(501, "NotImplemented")
 	many, err := json.Marshal(make([]bulkItemJSON, 101))
 	must(t, err)
 	r.ask("POST", "/devices"+version, token, string(many)).want(413, "TooManyDevices")
@@ -176,4 +176,45 @@ func TestEveryLegalIDCanStandInAPath(t *testing.T) {
 		}
 		r.ask("DELETE", path+version, token, "", "If-Match", "*").want(204, "")
 	})
+}
+
+func TestBulkWritesTwinsOverHTTP(t *testing.T) {
+	r := newRig(t)
+	r.device("d1")
+	r.module("d1", "m1")
+	token := r.policyToken("iothubowner")
+	golden(t, "bulk-twins-400", r.ask("POST", "/devices"+version, token, `[
+		{"id":"b1","importMode":"create","tags":{"site":"north"},"properties":{"desired":{"rate":1.50}}},
+		{"id":"d1","importMode":"updateTwin","tags":{"site":"south"},"properties":null},
+		{"id":"d1","moduleId":"m1","importMode":"updateTwinIfMatchETag","twinETag":"c3RhbGU=","tags":{}},
+		{"id":"nobody","importMode":"updateTwin","tags":{"a":1}},
+		{"id":"b2","importMode":"create","tags":{"a.b":1}},
+		{"id":"b3","importMode":"create","tags":[]}]`).want(400, "").text())
+	for path, want := range map[string]string{"/twins/b1": `"tags":{"site":"north"},"properties":{"desired":{"rate":1.50,`, "/twins/d1": `"tags":{"site":"south"}`} {
+		if a := r.ask("GET", path+version, token, "").want(200, ""); !strings.Contains(a.Body, want) {
+			t.Errorf("%s lacks %s", a.Body, want)
+		}
+	}
+	r.ask("GET", "/devices/b2"+version, token, "").want(404, "DeviceNotFound")
+	r.ask("POST", "/devices"+version, r.policyToken("registryReadWrite"), `[{"id":"d1","importMode":"updateTwin","tags":{}}]`).want(401, "IotHubUnauthorizedAccess")
+	r.ask("POST", "/devices"+version, token, `[{"id":"d1","importMode":"updateTwin","tags":`+strings.Repeat(`{"a":`, 200)+`1`+strings.Repeat("}", 200)+`}]`).want(400, "ArgumentInvalid")
+}
+
+func TestKeysAreRenewedOverHTTP(t *testing.T) {
+	r := newRig(t)
+	r.device("d1")
+	r.module("d1", "m1")
+	token := r.policyToken("registryReadWrite")
+	const path = "/devices/keys/regenerate?api-version=2024-03-31"
+	golden(t, "keys-207", keyless(r.ask("POST", path, token, `{"policyKey":"primaryKey","devices":[{"id":"d1"},{"id":"d1","moduleId":"m1"},{"id":"nobody"}]}`).want(207, "").text()))
+	golden(t, "keys-200", keyless(r.ask("POST", path, token, `{"policyKey":"both","devices":[{"id":"d1","moduleId":null}]}`).want(200, "").text()))
+	golden(t, "keys-400", r.ask("POST", path, token, `{"policyKey":"both","devices":[{"id":"nobody","moduleId":"m1"}]}`).want(400, "").text())
+	golden(t, "keys-policy", r.ask("POST", path, token, `{"policyKey":"tertiary","devices":[]}`).want(400, "InvalidPolicyKey").text())
+	r.ask("POST", path, r.policyToken("service"), `{"policyKey":"both","devices":[]}`).want(401, "IotHubUnauthorizedAccess")
+	r.ask("GET", boundOf+version, r.deviceToken("d1"), "").want(401, "IotHubUnauthorizedAccess") // the old key is no good any more
+}
+
+// keyless takes out keys that are made.
+func keyless(text string) string {
+	return regexp.MustCompile(`Key":"[A-Za-z0-9+/]{43}="`).ReplaceAllString(text, `Key":"KEY"`)
 }

@@ -25,6 +25,7 @@ func (s *Server) routes() http.Handler {
 
 	r.Get("/devices", s.service(s.listDevices))
 	r.Post("/devices", s.service(s.bulk))
+	r.Post("/devices/keys/regenerate", s.service(s.regenerateKeys))
 	r.Put("/devices/{device}", s.service(s.putDevice))
 	r.Get("/devices/{device}", s.service(s.getDevice))
 	r.Delete("/devices/{device}", s.service(s.deleteDevice))
@@ -53,7 +54,9 @@ func (s *Server) routes() http.Handler {
 	r.Get("/configurations/{configuration}", s.service(s.getConfiguration))
 	r.Put("/configurations/{configuration}", s.service(s.putConfiguration))
 	r.Delete("/configurations/{configuration}", s.service(s.deleteConfiguration))
-	r.Post("/configurations/testqueries", s.service(s.testQueries))
+	for _, name := range []string{"testQueries", "testqueries"} { // it stands where an id stands, so it comes as it was written
+		r.Post("/configurations/"+name, s.service(s.testQueries))
+	}
 	r.Post("/devices/{device}/applyconfigurationcontent", s.service(s.applyConfiguration))
 	r.Get("/digitaltwins/{device}", s.service(s.getDigitalTwin))
 	r.Patch("/digitaltwins/{device}", s.service(s.patchDigitalTwin))
@@ -87,7 +90,6 @@ type feature struct {
 
 var missing = []feature{
 	{"POST", "/devices/query", "queries"},
-	{"POST", "/devices/keys/regenerate", "regenerating keys"},
 	{"POST", "/devices/{device}/files", "file upload"},
 	{"POST", "/devices/{device}/files/notifications", "file upload"},
 	{"POST", "/devices/{device}/files/notifications/{upload}", "file upload"},

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/iolite-emulator/iolite/auth"
+	"github.com/iolite-emulator/iolite/document"
+	"github.com/iolite-emulator/iolite/hub/twin"
 	"github.com/iolite-emulator/iolite/store"
 )
 
@@ -16,7 +19,13 @@ const maxBulk = 100
 // BulkItem is one operation of a bulk request.
 type BulkItem struct {
 	Identity store.Identity // ETag is the one to match for the IfMatchETag modes
-	Mode     string         // create, update, updateIfMatchETag, createOrUpdate, createOrUpdateIfMatchETag, delete, deleteIfMatchETag
+	// Mode is create, update, updateIfMatchETag, createOrUpdate, createOrUpdateIfMatchETag, delete, deleteIfMatchETag, updateTwin or
+	// updateTwinIfMatchETag. Case does not matter.
+	Mode string
+	// What is merged into the identity's twin, a new one's too; Undefined and null for nothing.
+	Tags, Desired document.Value
+	// TwinETag is the one to match for updateTwinIfMatchETag and, when it is given, for the twin of an identity that was there before.
+	TwinETag string
 }
 
 // BulkError is the failure of one item.
@@ -25,75 +34,144 @@ type BulkError struct {
 	Err *Error
 }
 
-// bulkModes carry out an operation, by its mode in lower case.
-var bulkModes = map[string]func(ctx context.Context, h *Hub, id store.Identity) error{
-	"create": func(ctx context.Context, h *Hub, id store.Identity) error {
-		_, err := h.create(ctx, id)
-		return err
-	},
-	"update":                    func(ctx context.Context, h *Hub, id store.Identity) error { return h.bulkUpdate(ctx, id, "*") },
-	"updateifmatchetag":         func(ctx context.Context, h *Hub, id store.Identity) error { return h.bulkUpdate(ctx, id, id.ETag) },
-	"createorupdate":            func(ctx context.Context, h *Hub, id store.Identity) error { return h.bulkUpsert(ctx, id, "*") },
-	"createorupdateifmatchetag": func(ctx context.Context, h *Hub, id store.Identity) error { return h.bulkUpsert(ctx, id, id.ETag) },
-	"delete":                    func(ctx context.Context, h *Hub, id store.Identity) error { return h.delete(ctx, id.Key, "*") },
-	"deleteifmatchetag":         func(ctx context.Context, h *Hub, id store.Identity) error { return h.delete(ctx, id.Key, id.ETag) },
+// bulkMode is what an import mode does. Source: azure-iot-sdk-csharp, iothub/service/src/ImportMode.cs.
+type bulkMode struct {
+	create, update, delete, twin bool
+	match                        bool // an etag has to match: the twin's if twin, else the identity's
 }
 
-func (h *Hub) bulkUpdate(ctx context.Context, id store.Identity, ifMatch string) error {
-	_, err := h.update(ctx, id, ifMatch)
-	return err
+// bulkModes holds the import modes, by their names in lower case.
+var bulkModes = map[string]bulkMode{
+	"create":                    {create: true},
+	"update":                    {update: true},
+	"updateifmatchetag":         {update: true, match: true},
+	"createorupdate":            {create: true, update: true},
+	"createorupdateifmatchetag": {create: true, update: true, match: true},
+	"delete":                    {delete: true},
+	"deleteifmatchetag":         {delete: true, match: true},
+	"updatetwin":                {twin: true},
+	"updatetwinifmatchetag":     {twin: true, match: true},
 }
 
-func (h *Hub) bulkUpsert(ctx context.Context, id store.Identity, ifMatch string) error {
-	if _, err := h.registry.Get(ctx, id.Key); err == nil {
-		return h.bulkUpdate(ctx, id, ifMatch)
-	}
-	_, err := h.create(ctx, id)
-	return err
-}
-
-// Bulk carries out up to 100 operations; failures of single items do not stop the others. RegistryWrite. CodeTooManyDevices,
-// CodeDeviceDefinedMultipleTimes, CodeArgumentInvalid (unknown mode), CodeNotImplemented (updateTwin modes).
+// Bulk carries out up to 100 operations; failures of single items do not stop the others. RegistryWrite, and ServiceConnect for the
+// updateTwin modes. CodeTooManyDevices, CodeDeviceDefinedMultipleTimes, CodeArgumentInvalid (unknown mode).
 func (s *ServiceSession) Bulk(ctx context.Context, items []BulkItem) ([]BulkError, error) {
+	era := s.hub.era.Load()
 	if err := s.need(ctx, auth.RegistryWrite, "devices"); err != nil {
 		return nil, err
 	}
-	if err := s.hub.checkBulk(items); err != nil {
+	if err := s.checkBulk(ctx, items); err != nil {
 		return nil, err
 	}
 	var failed []BulkError
 	for _, item := range items {
-		err := bulkModes[strings.ToLower(item.Mode)](ctx, s.hub, item.Identity)
-		if err == nil {
-			continue
+		if err := s.hub.bulkOne(ctx, era, item); err != nil {
+			failed = append(failed, s.hub.bulkError(ctx, item.Identity.Key, err))
 		}
-		e, created := AsError(err)
-		if created {
-			s.hub.log.ErrorContext(ctx, "a bulk operation failed", "device", item.Identity.DeviceID, "error", errors.Unwrap(e), "trackingId", e.TrackingID)
-		}
-		failed = append(failed, BulkError{Key: item.Identity.Key, Err: e})
 	}
 	return failed, nil
 }
 
+// bulkError is the failure of the item about key. The cause of one that is not for the peer is logged.
+func (h *Hub) bulkError(ctx context.Context, key store.Key, err error) BulkError {
+	e, created := AsError(err)
+	if created {
+		h.log.ErrorContext(ctx, "a bulk operation failed", "device", key.DeviceID, "module", key.ModuleID, "error", errors.Unwrap(e), "trackingId", e.TrackingID)
+	}
+	return BulkError{Key: key, Err: e}
+}
+
 // checkBulk checks what makes a whole request fail.
-func (h *Hub) checkBulk(items []BulkItem) error {
+func (s *ServiceSession) checkBulk(ctx context.Context, items []BulkItem) error {
 	if len(items) > maxBulk {
-		return h.NewError(CodeTooManyDevices, strconv.Itoa(len(items))+" operations of at most 100")
+		return s.hub.NewError(CodeTooManyDevices, strconv.Itoa(len(items))+" operations of at most 100")
 	}
 	seen := make(map[store.Key]struct{}, len(items))
 	for _, item := range items {
-		mode := strings.ToLower(item.Mode)
-		if strings.HasPrefix(mode, "updatetwin") {
-			return h.NewError(CodeNotImplemented, "the import mode "+item.Mode)
+		mode, known := bulkModes[strings.ToLower(item.Mode)]
+		if !known {
+			return s.hub.NewError(CodeArgumentInvalid, "unknown import mode "+strconv.Quote(item.Mode))
 		}
-		if bulkModes[mode] == nil {
-			return h.NewError(CodeArgumentInvalid, "unknown import mode "+strconv.Quote(item.Mode))
+		if mode.twin {
+			if err := s.need(ctx, auth.ServiceConnect, "twins"); err != nil {
+				return err
+			}
 		}
 		if _, twice := seen[item.Identity.Key]; twice {
-			return h.NewError(CodeDeviceDefinedMultipleTimes, item.Identity.Key.String())
+			return s.hub.NewError(CodeDeviceDefinedMultipleTimes, item.Identity.Key.String())
 		}
 		seen[item.Identity.Key] = struct{}{}
 	}
 	return nil
+}
+
+// bulkOne carries one operation out. What is wrong with its twin is found before the identity is touched.
+func (h *Hub) bulkOne(ctx context.Context, era int64, item BulkItem) error {
+	mode, key, etag := bulkModes[strings.ToLower(item.Mode)], item.Identity.Key, "*"
+	if mode.delete {
+		if mode.match {
+			etag = item.Identity.ETag
+		}
+		return h.delete(ctx, key, etag)
+	}
+	body, err := h.bulkTwin(item)
+	if err != nil {
+		return err
+	}
+	isNew := false
+	if !mode.twin {
+		if isNew, err = h.bulkIdentity(ctx, item.Identity, mode); err != nil {
+			return err
+		}
+		if !body.tags.IsDefined() && !body.desired.IsDefined() {
+			return nil
+		}
+	}
+	ifMatch := ""
+	switch {
+	case mode.twin && mode.match:
+		ifMatch = `"` + unquoteETag(item.TwinETag) + `"` // none matches nothing
+	case !mode.twin && !isNew:
+		ifMatch = item.TwinETag
+	}
+	_, err = h.changeTwin(ctx, era, key, ifMatch, func(t *store.Twin, now time.Time) (document.Value, bool) { return mergeTwin(t, body, now) })
+	return err
+}
+
+// bulkIdentity creates or updates an identity, and reports whether it is new.
+func (h *Hub) bulkIdentity(ctx context.Context, id store.Identity, mode bulkMode) (isNew bool, err error) {
+	etag := "*"
+	if mode.match {
+		etag = id.ETag
+	}
+	if mode.create && mode.update {
+		_, err := h.registry.Get(ctx, id.Key)
+		mode.create = errors.Is(err, store.ErrNotFound)
+	}
+	if mode.create {
+		_, err = h.create(ctx, id)
+		return true, err
+	}
+	_, err = h.update(ctx, id, etag)
+	return false, err
+}
+
+// bulkTwin checks what an item brings for a twin.
+func (h *Hub) bulkTwin(item BulkItem) (b twinBody, err error) {
+	if b.tags, err = h.bulkPart(item.Tags, "tags", twin.MaxTags); err != nil {
+		return b, err
+	}
+	b.desired, err = h.bulkPart(item.Desired, "properties.desired", twin.MaxSection)
+	return b, err
+}
+
+func (h *Hub) bulkPart(v document.Value, name string, most int) (document.Value, error) {
+	if k := v.Kind(); k != document.Undefined && k != document.Null && k != document.Object {
+		return v, h.NewError(CodeArgumentInvalid, name+": a JSON object is wanted, not a value of type "+k.String())
+	}
+	v, err := h.part(v, name)
+	if err != nil || !v.IsDefined() {
+		return v, err
+	}
+	return v, h.checkPart(name, twin.Merge(document.EmptyObject, v, twin.Stamp{}), most)
 }

@@ -31,6 +31,7 @@ const (
 	CodeInvalidDigitalTwinPath     Code = 400508
 	CodeBlobContainer              Code = 400008 // BlobContainerValidationError
 	CodeInvalidDeviceScope         Code = 400028
+	CodeInvalidPolicyKey           Code = 400035
 	CodeUnauthorized               Code = 401002
 	CodeTokenExpired               Code = 401003
 	CodeJobQuotaExceeded           Code = 403003
@@ -110,6 +111,7 @@ var table = []ErrorInfo{
 	{CodeBulkOperationFailure, "BulkRegistryOperationFailure", "An operation of the bulk request failed", 400, argumentError, MQTTNone},
 	{CodeConnectionReplaced, "ConnectionForcefullyClosedOnNewConnection", "A newer connection of the same identity was opened", 400, "amqp:link:stolen", MQTTClose},
 	{CodeInvalidDeviceScope, "InvalidDeviceScope", "Device scope is immutable", 400, argumentError, MQTTNone},
+	{CodeInvalidPolicyKey, "InvalidPolicyKey", "The policy key is not valid", 400, argumentError, MQTTNone},
 	{CodeInvalidConfigCondition, "InvalidConfigurationTargetCondition", "The target condition is not valid", 400, argumentError, MQTTNone},
 	{CodeInvalidConfigContent, "InvalidConfigurationContent", "The configuration content is not valid", 400, argumentError, MQTTNone},
 	{CodeInvalidConfigMetrics, "InvalidConfigurationCustomMetricsQuery", "A custom metrics query is not valid", 400, argumentError, MQTTNone},

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/iolite-emulator/iolite/store"
 )
@@ -23,7 +24,7 @@ func (h *Hub) complete(id *store.Identity) error {
 	if !validID(id.DeviceID) || id.ModuleID != "" && !validID(id.ModuleID) {
 		return h.NewError(CodeArgumentInvalid, "an id is not of 1 to 128 ASCII letters, digits and -:.+%_#*?!(),=@;$'")
 	}
-	if len(id.StatusReason) > maxStatusReason {
+	if utf8.RuneCountInString(id.StatusReason) > maxStatusReason {
 		return h.NewError(CodeArgumentInvalid, "statusReason is longer than 128 characters")
 	}
 	// The Java service SDK writes "Enabled" and "Disabled".
@@ -108,25 +109,47 @@ func validThumbprint(t string) bool {
 }
 
 // completeScope gives an edge device the scope that its children name, and a leaf device its parent's (article "IoT Edge: identity
-// and module hierarchy"). Once given, an edge device's scope cannot change.
+// and module hierarchy"). A module has none of its own.
 func (h *Hub) completeScope(id *store.Identity, old store.Identity) error {
 	switch {
 	case id.ModuleID != "":
 		id.IoTEdge, id.DeviceScope, id.ParentScopes = false, old.DeviceScope, nil
-	case id.IoTEdge && id.DeviceScope == "" && old.IoTEdge:
-		id.DeviceScope = old.DeviceScope
-	case id.IoTEdge && old.IoTEdge && id.DeviceScope != old.DeviceScope:
+		return nil
+	case id.IoTEdge:
+		return h.completeEdgeScope(id, old)
+	}
+	return h.completeLeafScope(id, old)
+}
+
+// completeEdgeScope keeps the scope of an edge device, which cannot change once it is given. Its parents are other edge devices.
+func (h *Hub) completeEdgeScope(id *store.Identity, old store.Identity) error {
+	if old.IoTEdge && id.DeviceScope != "" && id.DeviceScope != old.DeviceScope {
 		return h.NewError(CodeInvalidDeviceScope)
-	case id.IoTEdge && !old.IoTEdge:
+	}
+	id.DeviceScope = old.DeviceScope
+	if !old.IoTEdge {
 		id.DeviceScope = edgeScheme + id.DeviceID + "-" + id.GenerationID
-	case !id.IoTEdge:
-		id.ParentScopes = nil
-		if id.DeviceScope != "" {
-			if !strings.HasPrefix(id.DeviceScope, edgeScheme) {
-				return h.NewError(CodeArgumentInvalid, "deviceScope is not the scope of an edge device")
-			}
-			id.ParentScopes = []string{id.DeviceScope}
+	}
+	for _, scope := range id.ParentScopes {
+		if !strings.HasPrefix(scope, edgeScheme) || scope == id.DeviceScope {
+			return h.NewError(CodeArgumentInvalid, "parentScopes holds what is not the scope of another edge device")
 		}
 	}
+	return nil
+}
+
+// completeLeafScope mirrors the parent of a leaf device; parentScopes alone are ignored.
+func (h *Hub) completeLeafScope(id *store.Identity, old store.Identity) error {
+	id.ParentScopes = nil
+	if old.IoTEdge && id.DeviceScope == old.DeviceScope { // it was an edge device, and the scope its own
+		id.DeviceScope = ""
+	}
+	if id.DeviceScope == "" {
+		return nil
+	}
+	if !strings.HasPrefix(id.DeviceScope, edgeScheme) {
+		return h.NewError(CodeArgumentInvalid, "deviceScope is not the scope of an edge device")
+	}
+	id.ParentScopes = []string{id.DeviceScope}
 	return nil
 }

@@ -193,8 +193,14 @@ func (s *ServiceSession) Identity(ctx context.Context, key store.Key) (Device, e
 	return s.hub.device(ctx, id)
 }
 
-// device adds what the registry does not hold: the queue's length, and activity that is not stored yet.
+// device adds what the registry does not hold: the queue's length, activity that is not stored yet, and a module's status, which is its
+// device's.
 func (h *Hub) device(ctx context.Context, id store.Identity) (Device, error) {
+	if id.ModuleID != "" {
+		if d, err := h.registry.Get(ctx, store.Key{DeviceID: id.DeviceID}); err == nil { // else it is being deleted
+			id.Status, id.StatusReason, id.StatusUpdated = d.Status, d.StatusReason, d.StatusUpdated
+		}
+	}
 	if p := h.findPeer(id.Key); p != nil {
 		p.expire()
 		if at := p.activity.Load(); at != 0 {

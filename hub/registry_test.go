@@ -303,7 +303,6 @@ func TestBulk(t *testing.T) {
 	}{
 		"a device twice": {[]BulkItem{item("a", "create", ""), item("a", "delete", "")}, CodeDeviceDefinedMultipleTimes},
 		"unknown mode":   {[]BulkItem{item("a", "upsert", "")}, CodeArgumentInvalid},
-		"twin mode":      {[]BulkItem{item("a", "updateTwin", "")}, CodeNotImplemented},
 		"101 operations": {make([]BulkItem, 101), CodeTooManyDevices},
 		"none":           {nil, 0},
 	} {
