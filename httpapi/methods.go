@@ -66,12 +66,15 @@ func (s *Server) invoke(w http.ResponseWriter, r *http.Request) (hub.MethodResul
 	})
 }
 
-// openCaller proves who calls. A module says so in a header, as IoT Edge modules do, or its token does.
+// openCaller proves who calls. A module says so in a header, as IoT Edge modules do, or its token does. With the header it may leave the
+// api-version out: azure-iot-device for Node does.
 func (s *Server) openCaller(r *http.Request) (methodCaller, error) {
-	if err := checkAPIVersion(r); err != nil {
-		return nil, err
+	device, module, edge := strings.Cut(r.Header.Get("x-ms-edge-moduleId"), "/")
+	if !edge || strings.Contains(r.URL.RawQuery, "api-version") {
+		if err := checkAPIVersion(r); err != nil {
+			return nil, err
+		}
 	}
-	device, module, _ := strings.Cut(r.Header.Get("x-ms-edge-moduleId"), "/")
 	claimed := store.Key{DeviceID: unescape(device), ModuleID: unescape(module)}
 	c := wireOf(r).Conn
 	p, err := s.hub.Authenticate(r.Context(), credential(r, c), claimed)

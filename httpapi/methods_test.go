@@ -244,6 +244,9 @@ func TestModulesCallMethods(t *testing.T) {
 	token := r.moduleToken(caller)
 	r.ask("POST", to, token, call, "x-ms-edge-moduleId", "d1/caller").want(200, "")
 	r.ask("POST", to, token, call).want(200, "")
+	r.ask("POST", "/twins/d1/modules/callee/methods", token, call, "x-ms-edge-moduleId", "d1/caller").want(200, "") // as Node does
+	r.ask("POST", "/twins/d1/modules/callee/methods?api-version=1", token, call, "x-ms-edge-moduleId", "d1/caller").want(400, "InvalidProtocolVersion")
+	r.ask("POST", "/twins/d1/modules/callee/methods", token, call).want(400, "InvalidProtocolVersion")
 	r.ask("POST", methodsOf, token, call, "x-ms-edge-moduleId", "d1/caller").want(200, "")
 	r.ask("POST", "/twins/d2/methods"+version, token, call, "x-ms-edge-moduleId", "d1/caller").want(401, "IotHubUnauthorizedAccess")
 	r.ask("POST", to, token, call, "x-ms-edge-moduleId", "d1/callee").want(401, "IotHubUnauthorizedAccess")
