@@ -3,7 +3,7 @@
 //
 // Locks, in the order in which they may be taken:
 //
-//  0. jobs.mu
+//  0. configurations.change, then configurations.using; jobs.mu
 //  1. queue.mu: one identity's peer (its session, queue and poll memory), or the feedback queue; never two of them at once
 //  2. peerShard.mu, violations.mu, provenTokens.mu, Hub.modules, ServiceSession.mu, outbox.mu, pending.mu, gate.mu for reading
 //  3. services.mu, workers.mu
@@ -82,6 +82,8 @@ type Hub struct {
 	pushes      workers
 	jobs        jobs
 
+	configurations configurations
+
 	seed   maphash.Seed
 	shards [peerShards]peerShard
 }
@@ -119,6 +121,7 @@ func New(cfg Config) (*Hub, error) {
 	h.devicebound = h.newDeviceboundRules()
 	h.feedback.init(h)
 	h.services.hub = h
+	h.configurations.hub, h.configurations.store = h, cfg.Engine.Configurations()
 	h.jobs = jobs{hub: h, store: cfg.Engine.Jobs(), active: map[string]*jobRun{}}
 	return h, nil
 }

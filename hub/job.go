@@ -109,12 +109,12 @@ func (h *Hub) parseJob(id string, body []byte) (job store.Job, order jobOrder, e
 			job.MaxExecution = time.Duration(n) * time.Second
 		}
 	}
-	if job.Condition == "" {
-		return job, order, invalid("queryCondition is missing")
-	}
 	var problem string
-	if order.condition, problem = parseCondition(job.Condition); problem != "" {
+	switch order.condition, problem = parseCondition(job.Condition); {
+	case problem != "":
 		return job, order, invalid("queryCondition: " + problem)
+	case order.condition.IsNone():
+		return job, order, invalid("queryCondition is missing")
 	}
 	err = h.parseOperation(v, &job, &order)
 	return job, order, err

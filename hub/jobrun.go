@@ -152,7 +152,7 @@ func (j *jobs) targets(r *jobRun) (all []store.Key, err error) {
 		if err := context.Cause(r.ctx); err != nil {
 			return all, err
 		}
-		if rows, err = j.hub.twins.Scan(r.ctx, r.order.condition.modules, after, jobScan, rows[:0]); err != nil || len(rows) == 0 {
+		if rows, err = j.hub.twins.Scan(r.ctx, r.order.condition.modules(), after, jobScan, rows[:0]); err != nil || len(rows) == 0 {
 			return all, err
 		}
 		before := len(all)

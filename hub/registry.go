@@ -31,7 +31,16 @@ func (s *ServiceSession) CreateIdentity(ctx context.Context, id store.Identity) 
 	return s.hub.create(ctx, id)
 }
 
+// create registers an identity, and has configurations reach it.
 func (h *Hub) create(ctx context.Context, id store.Identity) (Device, error) {
+	d, err := h.register(ctx, id)
+	if err == nil {
+		h.configurations.follow(ctx, d.Key)
+	}
+	return d, err
+}
+
+func (h *Hub) register(ctx context.Context, id store.Identity) (Device, error) {
 	if err := h.complete(&id); err != nil {
 		return Device{}, err
 	}
@@ -130,6 +139,7 @@ func (h *Hub) update(ctx context.Context, id store.Identity, ifMatch string) (De
 		if err := h.updated(ctx, updated, old); err != nil {
 			return Device{}, err
 		}
+		h.configurations.follow(ctx, id.Key)
 		return h.device(ctx, updated)
 	}
 }

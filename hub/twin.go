@@ -235,8 +235,21 @@ func next(s *store.Section, now time.Time) {
 
 func stampOf(s store.Section) twin.Stamp { return twin.Stamp{Time: s.Updated, Version: s.Version} }
 
-// changeTwin changes what back ends write of a twin, and tells the identity of new desired properties. CodeClosed when the era is over.
+// changeTwin changes what back ends write of a twin, tells the identity of new desired properties, and has configurations follow. CodeClosed
+// when the era is over.
 func (h *Hub) changeTwin(ctx context.Context, era int64, key store.Key, ifMatch string, change func(t *store.Twin, now time.Time) (document.Value, bool)) (store.TwinRow, error) {
+	row, err := h.changeTwinAlone(ctx, era, key, ifMatch, change)
+	if err != nil || !h.configurations.follow(ctx, key) {
+		return row, err
+	}
+	if row, err = h.twinRow(ctx, key); err != nil {
+		return row, h.twinError(err, key)
+	}
+	return row, nil
+}
+
+// changeTwinAlone is changeTwin without the configurations.
+func (h *Hub) changeTwinAlone(ctx context.Context, era int64, key store.Key, ifMatch string, change func(t *store.Twin, now time.Time) (document.Value, bool)) (store.TwinRow, error) {
 	match := unquoteETag(ifMatch)
 	p := h.lockPeer(key) // so that changes are told in their order
 	defer h.unlockPeer(p)
@@ -360,6 +373,9 @@ func (h *Hub) report(ctx context.Context, key store.Key, generation string, patc
 		t.Reported.Value = twin.Merge(t.Reported.Value, v, twin.Stamp{Time: now})
 		return h.checkPart("properties.reported", t.Reported.Value, twin.MaxSection)
 	})
+	if err == nil {
+		h.configurations.follow(ctx, key)
+	}
 	return row.Twin.Reported.Version, err
 }
 
