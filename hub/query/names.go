@@ -6,7 +6,7 @@ import (
 )
 
 // twinNames are what a twin's document begins its paths with, by how they are spelled in small letters.
-var twinNames = spellings("deviceId", "moduleId", "generationId", "etag", "deviceEtag", "status", "statusReason", "statusUpdateTime",
+var twinNames = spellings("deviceId", "moduleId", "etag", "deviceEtag", "status", "statusReason", "statusUpdateTime",
 	"connectionState", "lastActivityTime", "cloudToDeviceMessageCount", "authenticationType", "x509Thumbprint", "version", "modelId",
 	"capabilities", "deviceScope", "parentScopes", "tags", "properties", "configurations")
 

@@ -1,0 +1,319 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/iolite-emulator/iolite/document"
+	"github.com/iolite-emulator/iolite/hub/query"
+	"github.com/iolite-emulator/iolite/hub/twin"
+	"github.com/iolite-emulator/iolite/store"
+)
+
+// allRows are the twins of all devices, or of all modules.
+type allRows struct {
+	modules bool
+	batch   []store.TwinRow // used again and again
+	row     twinRow
+}
+
+func (a *allRows) scan(ctx context.Context, after store.DeviceJobKey, limit int, visit func(queryRow) bool) (ended bool, err error) {
+	if a.batch == nil {
+		a.batch = make([]store.TwinRow, 0, limit)
+	}
+	if a.batch, err = a.row.hub.twins.Scan(ctx, a.modules, after.Key, limit, a.batch[:0]); err != nil {
+		return false, err
+	}
+	for i := range a.batch {
+		completeTwin(&a.batch[i])
+		if a.row.show(&a.batch[i]); !visit(&a.row) {
+			break
+		}
+	}
+	return len(a.batch) < limit, a.row.err
+}
+
+// chosenRows are the twins of some devices.
+type chosenRows struct {
+	ids []string
+	row twinRow
+}
+
+func (c *chosenRows) scan(ctx context.Context, after store.DeviceJobKey, limit int, visit func(queryRow) bool) (ended bool, err error) {
+	at, found := slices.BinarySearch(c.ids, after.DeviceID)
+	if found {
+		at++
+	}
+	ids := c.ids[at:]
+	for _, id := range ids[:min(limit, len(ids))] {
+		row, err := c.row.hub.twinRow(ctx, store.Key{DeviceID: id})
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		if c.row.show(&row); !visit(&c.row) {
+			break
+		}
+	}
+	return len(ids) <= limit, c.row.err
+}
+
+// twinRow shows a complete twin to queries, as the document that Twin.AppendJSON writes, without making that document.
+type twinRow struct {
+	ctx    context.Context //nolint:containedctx // a row lives as long as one call of the search
+	hub    *Hub
+	row    *store.TwinRow
+	device *Device // what the store does not hold, once it was asked for
+	err    error   // of asking
+}
+
+// queryRow shows one complete twin to a query or a condition.
+func (h *Hub) queryRow(ctx context.Context, row *store.TwinRow) query.Row {
+	return &twinRow{ctx: ctx, hub: h, row: row}
+}
+
+// show turns to another twin.
+func (r *twinRow) show(row *store.TwinRow) { r.row, r.device = row, nil }
+
+func (r *twinRow) key() store.DeviceJobKey { return store.DeviceJobKey{Key: r.row.Key} }
+
+func (r *twinRow) appendJSON(b []byte) ([]byte, error) {
+	t, err := r.hub.twinOf(r.ctx, *r.row)
+	return t.AppendJSON(b), err
+}
+
+// Value implements query.Row.
+func (r *twinRow) Value(path []string) document.Value {
+	rest := path[1:]
+	switch path[0] {
+	case "tags":
+		if len(r.row.Twin.Tags.Members()) == 0 {
+			return document.Value{}
+		}
+		return follow(r.row.Twin.Tags, rest)
+	case "properties":
+		return r.properties(rest)
+	case "configurations":
+		if len(r.row.Twin.Configurations.Members()) == 0 {
+			return document.Value{}
+		}
+		return follow(r.row.Twin.Configurations, rest)
+	case "x509Thumbprint":
+		return r.thumbprint(rest)
+	case "capabilities":
+		return objectAt(rest, pair{"iotEdge", document.OfBool(r.row.IoTEdge)})
+	case "parentScopes":
+		return follow(scopes(r.row.ParentScopes), rest)
+	}
+	if len(rest) > 0 {
+		return document.Value{}
+	}
+	return r.scalar(path[0])
+}
+
+// follow goes down a path of members.
+func follow(v document.Value, path []string) document.Value {
+	for _, name := range path {
+		v = v.Get(name)
+	}
+	return v
+}
+
+// scalar returns a member of the twin's document that has no parts.
+func (r *twinRow) scalar(name string) document.Value {
+	id := &r.row.Identity
+	switch name {
+	case "deviceId":
+		return document.OfString(id.DeviceID)
+	case "moduleId":
+		return optional(id.ModuleID)
+	case "etag":
+		return document.OfString(twinETag(r.row.Twin.Writes))
+	case "deviceEtag":
+		return document.OfString(id.ETag)
+	case "status":
+		return document.OfString(string(id.Status))
+	case "statusReason":
+		return optional(id.StatusReason)
+	case "statusUpdateTime":
+		return timeValue(id.StatusUpdated)
+	case "connectionState":
+		return document.OfString(ConnectionState(id.Connected))
+	case "lastActivityTime":
+		return timeValue(r.asked().LastActivity)
+	case "cloudToDeviceMessageCount":
+		return document.OfInt(int64(r.asked().C2DCount))
+	case "authenticationType":
+		return document.OfString(string(id.Authentication.Type))
+	case "version":
+		return document.OfInt(r.row.Twin.Version)
+	case "modelId":
+		return document.OfString(id.ModelID)
+	case "deviceScope":
+		return optional(id.DeviceScope)
+	}
+	return document.Value{}
+}
+
+// optional is a text that is left out when it is empty.
+func optional(s string) document.Value {
+	if s == "" {
+		return document.Value{}
+	}
+	return document.OfString(s)
+}
+
+// asked returns what the hub knows beside the store. It is asked for only when a query wants it, for that takes the locks of the device.
+func (r *twinRow) asked() *Device {
+	if r.device == nil {
+		d, err := r.hub.device(r.ctx, r.row.Identity)
+		if r.device = &d; err != nil {
+			r.err = err
+		}
+	}
+	return r.device
+}
+
+// pair is a member of a small object.
+type pair struct {
+	name  string
+	value document.Value
+}
+
+// objectAt returns what stands at a path in an object of a few members.
+func objectAt(path []string, pairs ...pair) document.Value {
+	if len(path) == 0 {
+		members := make([]document.Member, len(pairs))
+		for i, p := range pairs {
+			members[i] = document.Member{Name: p.name, Value: p.value}
+		}
+		return document.OfMembers(members)
+	}
+	for i := range pairs {
+		if pairs[i].name == path[0] {
+			return follow(pairs[i].value, path[1:])
+		}
+	}
+	return document.Value{}
+}
+
+func (r *twinRow) thumbprint(path []string) document.Value {
+	a := &r.row.Authentication
+	return objectAt(path, pair{"primaryThumbprint", textOrNull(a.PrimaryThumbprint)}, pair{"secondaryThumbprint", textOrNull(a.SecondaryThumbprint)})
+}
+
+func textOrNull(s string) document.Value {
+	if s == "" {
+		return document.NullValue
+	}
+	return document.OfString(s)
+}
+
+// scopes returns an array of texts; none when it would be empty.
+func scopes(texts []string) document.Value {
+	if len(texts) == 0 {
+		return document.Value{}
+	}
+	elements := make([]document.Value, len(texts))
+	for i, s := range texts {
+		elements[i] = document.OfString(s)
+	}
+	return document.OfElements(elements)
+}
+
+func (r *twinRow) properties(path []string) document.Value {
+	t := &r.row.Twin
+	switch {
+	case len(path) == 0:
+		return objectAt(nil, pair{"desired", section(t.Desired, true, nil)}, pair{"reported", section(t.Reported, false, nil)})
+	case path[0] == "desired":
+		return section(t.Desired, true, path[1:])
+	case path[0] == "reported":
+		return section(t.Reported, false, path[1:])
+	}
+	return document.Value{}
+}
+
+// section returns what stands at a path in a section with its $metadata and $version.
+func section(s store.Section, versioned bool, path []string) document.Value {
+	switch {
+	case len(path) == 0:
+		return parsed(appendFullSection(nil, s, versioned))
+	case path[0] == "$version":
+		return follow(document.OfInt(s.Version), path[1:])
+	case path[0] == "$metadata":
+		version := int64(0)
+		if versioned {
+			version = s.Version
+		}
+		return metadata(document.Member{Value: s.Value, Updated: s.Updated, Version: version}, path[1:])
+	}
+	return follow(s.Value, path)
+}
+
+// metadata returns what stands at a path in the metadata of a member.
+func metadata(m document.Member, path []string) document.Value {
+	for len(path) > 0 {
+		next, found := m.Value.Member(path[0])
+		if !found {
+			break
+		}
+		m, path = next, path[1:]
+	}
+	switch {
+	case len(path) == 0:
+		return parsed(twin.AppendMetadata(nil, m.Value, m.Updated, m.Version))
+	case len(path) == 1 && path[0] == "$lastUpdated":
+		return timeValue(m.Updated)
+	case len(path) == 1 && path[0] == "$lastUpdatedVersion" && m.Version > 0:
+		return document.OfInt(m.Version)
+	}
+	return document.Value{}
+}
+
+// parsed reads JSON that the hub wrote itself.
+func parsed(text []byte) document.Value {
+	v, err := document.Parse(text)
+	if err != nil {
+		return document.Value{}
+	}
+	return v
+}
+
+// jobRows are the rows of devices.jobs.
+type jobRows struct {
+	hub   *Hub
+	batch []store.DeviceJobRow // used again and again
+	row   jobRow
+}
+
+func (j *jobRows) scan(ctx context.Context, after store.DeviceJobKey, limit int, visit func(queryRow) bool) (ended bool, err error) {
+	if j.batch, err = j.hub.jobs.store.Devices(ctx, after, limit, j.batch[:0]); err != nil {
+		return false, err
+	}
+	for i := range j.batch {
+		j.row = jobRow{row: &j.batch[i], doc: jobAt(&j.batch[i])}
+		if !visit(&j.row) {
+			break
+		}
+	}
+	return len(j.batch) < limit, nil
+}
+
+// jobRow shows a job at a device to queries.
+type jobRow struct {
+	row *store.DeviceJobRow
+	doc document.Value
+}
+
+// Value implements query.Row.
+func (r *jobRow) Value(path []string) document.Value { return follow(r.doc, path) }
+
+func (r *jobRow) key() store.DeviceJobKey {
+	return store.DeviceJobKey{JobID: r.row.Job.ID, Key: r.row.Key}
+}
+
+func (r *jobRow) appendJSON(b []byte) ([]byte, error) { return r.doc.AppendJSON(b), nil }
