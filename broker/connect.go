@@ -92,6 +92,7 @@ func (c *connection) identify(name, clientID string) (userName, error) {
 		c.base += "/modules/" + user.key.ModuleID
 	}
 	c.key, c.events = user.key, c.base+"/messages/events"
+	c.versioned = user.apiVersion != ""
 	return user, nil
 }
 

@@ -29,10 +29,13 @@ type connection struct {
 	session    *hub.DeviceSession
 	generation string // of the identity, for the kept session
 	clean      bool   // CleanSession=1: nothing is kept
+	versioned  bool   // the user name holds an api-version
 	will       *hub.Telemetry
 
 	subscriptions subscriptions
 	devicebound   devicebound
+	desired       bool // the hub pushes changes of desired properties
+	methods       bool // the hub pushes direct methods
 	goodbye       bool // DISCONNECT came
 
 	ending atomic.Pointer[ending] // why the hub ended the connection; the first reason stays

@@ -31,8 +31,8 @@ type delivery struct {
 	sequence int64
 }
 
-// resume makes the push follow the connection's subscriptions: it begins, stops, or goes on with another QoS.
-func (c *connection) resume() {
+// resumeDevicebound makes the push follow the connection's subscriptions: it begins, stops, or goes on with another QoS.
+func (c *connection) resumeDevicebound() {
 	d := &c.devicebound
 	qos, wanted := c.subscriptions.devicebound()
 	d.mu.Lock()

@@ -37,8 +37,8 @@ var (
 	ruleUnavailable  = rule{"server-error", "the hub could not store the message", "IoT Hub: error 500001"}
 	ruleForeignSub   = rule{"foreign-filter", "SUBSCRIBE to the topics of another identity than the one that connected", article}
 	ruleUnknownSub   = rule{"unknown-filter", "SUBSCRIBE to a filter that IoT Hub does not know; it is no general broker", article}
-	ruleTwins        = rule{"not-implemented", "twins are not implemented yet", "Iolite"}
-	ruleMethods      = rule{"not-implemented", "direct methods are not implemented yet", "Iolite"}
+	ruleMethodTopic  = rule{"method-response", "a response to a direct method is published to $iothub/methods/res/{status}/?$rid={rid}, where the status is an integer of 32 bits", article}
+	ruleNoRequestID  = rule{"request-id", "a twin request needs $rid in its topic, which the answer repeats; it was ignored", article}
 	ruleCertificates = rule{"not-implemented", "certificate signing is not implemented yet", "Iolite"}
 	ruleSlow         = rule{"slow-consumer", "the client did not read what was sent to it", "Iolite"}
 	ruleTopicTooLong = rule{"c2d-topic-too-long", "a cloud-to-device message does not fit into an MQTT topic once percent-encoded; it was rejected", "MQTT-1.5.3"}

@@ -22,6 +22,9 @@ const (
 	highWater = 64 << 10
 	// writeChunk is the most that is written under one deadline.
 	writeChunk = 64 << 10
+	// maxBacklog is how many bytes may wait for the peer before one more push makes it a slow consumer, which is cut: room for a hundred direct
+	// methods of full size, and for all cloud-to-device messages that are ever on their way.
+	maxBacklog = 16 << 20
 	// keepBuffer is the largest write buffer that goes back to the pool.
 	keepBuffer = 64 << 10
 )
@@ -42,9 +45,10 @@ type stream struct {
 	room     sync.Cond // signalled when out became shorter, or the stream ended
 	out      *[]byte   // complete packets for the peer; nil when there are none
 	after    []func()  // called when out has been written
+	writing  int       // bytes that flush has taken out of out and not yet written
 	flushing bool      // the flush goroutine lives
 	closing  bool
-	slow     bool          // the peer did not read for stall
+	slow     bool          // the peer did not read for stall, or not enough
 	failed   error         // of the write that failed
 	done     chan struct{} // closed when conn is closed
 	finished bool
@@ -87,11 +91,16 @@ func (s *stream) send(packet []byte) error {
 }
 
 // push takes a whole packet without ever waiting and sets it on its way; after is called from another goroutine when it has
-// been written, and not when it could not be. It reports whether the stream still takes packets.
+// been written, and not when it could not be. It reports whether the stream still takes packets. A packet that would have more than
+// maxBacklog bytes wait ends the stream: what is pushed has no other bound than what back ends care to send.
 func (s *stream) push(packet []byte, after func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing || s.failed != nil {
+		return false
+	}
+	if s.backlog()+len(packet) > maxBacklog {
+		s.giveUp()
 		return false
 	}
 	s.append(packet)
@@ -107,6 +116,11 @@ func (s *stream) push(packet []byte, after func()) bool {
 func (s *stream) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.startClose()
+}
+
+// startClose is close. The caller holds mu.
+func (s *stream) startClose() {
 	if s.closing {
 		return
 	}
@@ -116,6 +130,20 @@ func (s *stream) close() {
 	_ = s.conn.SetWriteDeadline(now.Add(closeTimeout))
 	s.startFlush()
 	s.room.Broadcast()
+}
+
+// backlog is how many bytes wait for the peer. The caller holds mu.
+func (s *stream) backlog() int {
+	if s.out == nil {
+		return s.writing
+	}
+	return s.writing + len(*s.out)
+}
+
+// giveUp closes the stream of a peer that does not read, without what waits for it. The caller holds mu.
+func (s *stream) giveUp() {
+	s.slow, s.out, s.after = true, nil, nil
+	s.startClose()
 }
 
 // awaitRoom waits while too much is unread. The caller holds mu.
@@ -156,6 +184,9 @@ func (s *stream) flush() {
 	for s.failed == nil && (s.out != nil || s.after != nil) {
 		batch, after := s.out, s.after
 		s.out, s.after = nil, nil
+		if batch != nil {
+			s.writing = len(*batch)
+		}
 		s.mu.Unlock()
 		err := s.write(batch)
 		recycle(batch)
@@ -165,7 +196,7 @@ func (s *stream) flush() {
 			}
 		}
 		s.mu.Lock()
-		s.failed, s.slow = err, isTimeout(err) && !s.closing
+		s.failed, s.slow, s.writing = err, s.slow || isTimeout(err) && !s.closing, 0
 		s.room.Broadcast()
 	}
 	s.flushing = false

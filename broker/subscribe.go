@@ -6,15 +6,18 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// filter is one of the topic filters that IoT Hub knows, below the identity's base.
+// filter is one of the topic filters that IoT Hub knows: below the identity's base, or for whoever is connected.
 type filter uint8
 
 // The filters. Edge routes, which would feed a module's inputs, do not exist outside an Edge hub; the filter is accepted, and
 // nothing is delivered to it.
 const (
-	filterDevicebound filter = iota // messages/devicebound/#
-	filterModule                    // a module's #, which covers the others
-	filterInputs                    // a module's inputs/#
+	filterDevicebound   filter = iota // messages/devicebound/#
+	filterModule                      // a module's #, which covers the others
+	filterInputs                      // a module's inputs/#
+	filterTwinResponses               // $iothub/twin/res/#
+	filterDesired                     // $iothub/twin/PATCH/properties/desired/#
+	filterMethods                     // $iothub/methods/POST/#
 	filterCount
 )
 
@@ -27,8 +30,20 @@ func (s subscriptions) devicebound() (qos byte, ok bool) {
 	return max(granted, 1) - 1, granted > 0
 }
 
-// parseFilter recognises a filter of the identity.
+// has reports whether f itself is subscribed to.
+func (s subscriptions) has(f filter) bool { return s[f] > 0 }
+
+// parseFilter recognises a filter of the identity. IoT Hub's limit of 5 subscriptions needs no counting: a device can name four filters. A
+// module can name six, of which no SDK uses more than five.
 func (c *connection) parseFilter(text string) (filter, bool) {
+	switch text {
+	case "$iothub/twin/res/#":
+		return filterTwinResponses, true
+	case "$iothub/twin/PATCH/properties/desired/#":
+		return filterDesired, true
+	case "$iothub/methods/POST/#":
+		return filterMethods, true
+	}
 	rest, ok := strings.CutPrefix(text, c.base)
 	switch {
 	case !ok:
@@ -104,6 +119,27 @@ func (c *connection) checkRequest(pk *packets.Packet) error {
 		return c.violate(ruleMalformed, "detail", "no packet identifier or no filter")
 	}
 	return nil
+}
+
+// resume makes the hub's pushes follow the connection's subscriptions. When the session has ended they do not begin, and so will the
+// connection end.
+func (c *connection) resume() {
+	c.resumeDevicebound()
+	s := c.subscriptions
+	switch wanted := s.has(filterDesired); {
+	case wanted && !c.desired:
+		c.desired = c.session.SubscribeDesired(c.deliverDesired) == nil
+	case !wanted && c.desired:
+		c.session.UnsubscribeDesired()
+		c.desired = false
+	}
+	switch wanted := s.has(filterMethods); {
+	case wanted && !c.methods:
+		c.methods = c.session.SubscribeMethods(c.deliverMethod) == nil
+	case !wanted && c.methods:
+		c.session.UnsubscribeMethods()
+		c.methods = false
+	}
 }
 
 // setSubscriptions makes wanted the connection's subscriptions, and the kept session's unless that is another connection's

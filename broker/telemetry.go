@@ -29,7 +29,7 @@ func (c *connection) publish(pk *packets.Packet) error {
 	}
 	bag, ok := c.telemetryBag(pk.TopicName)
 	if !ok {
-		return c.violate(c.topicRule(pk.TopicName), "topic", pk.TopicName)
+		return c.request(pk)
 	}
 	s := scratches.Get().(*scratch)
 	err := c.sendTelemetry(s, bag, pk)
@@ -37,10 +37,26 @@ func (c *connection) publish(pk *packets.Packet) error {
 	if err != nil {
 		return err
 	}
-	if pk.FixedHeader.Qos == 1 {
-		return c.send([]byte{packets.Puback << 4, 2, byte(pk.PacketID >> 8), byte(pk.PacketID)})
+	return c.acknowledge(pk)
+}
+
+// request handles a PUBLISH that is no telemetry.
+func (c *connection) request(pk *packets.Packet) error {
+	if r, ok := parseTwinTopic(pk.TopicName); ok {
+		return c.answerTwin(r, pk)
 	}
-	return nil
+	if r, ok := parseMethodTopic(pk.TopicName); ok {
+		return c.respond(r, pk)
+	}
+	return c.violate(c.topicRule(pk.TopicName), "topic", pk.TopicName)
+}
+
+// acknowledge answers a PUBLISH with QoS 1.
+func (c *connection) acknowledge(pk *packets.Packet) error {
+	if pk.FixedHeader.Qos == 0 {
+		return nil
+	}
+	return c.send([]byte{packets.Puback << 4, 2, byte(pk.PacketID >> 8), byte(pk.PacketID)})
 }
 
 func (c *connection) sendTelemetry(s *scratch, bag string, pk *packets.Packet) error {
@@ -101,10 +117,13 @@ func (c *connection) telemetryBag(topic string) (string, bool) {
 	return rest[1:], rest[0] == '/'
 }
 
-// topicRule says what is wrong with a topic that is not the identity's telemetry.
+// topicRule says what is wrong with a topic that is neither the identity's telemetry nor a request.
 func (c *connection) topicRule(topic string) rule {
 	if r, ok := unimplemented(topic); ok {
 		return r
+	}
+	if strings.HasPrefix(topic, "$iothub/methods/res/") {
+		return ruleMethodTopic
 	}
 	if strings.HasPrefix(topic, "devices/") && !c.owns(topic) {
 		return ruleForeignTopic
@@ -120,17 +139,7 @@ func (c *connection) owns(topic string) bool {
 
 // unimplemented recognises the topics and filters of what IoT Hub offers devices and Iolite does not yet.
 func unimplemented(topic string) (rule, bool) {
-	switch rest, ok := strings.CutPrefix(topic, "$iothub/"); {
-	case !ok:
-		return rule{}, false
-	case strings.HasPrefix(rest, "twin/"):
-		return ruleTwins, true
-	case strings.HasPrefix(rest, "methods/"):
-		return ruleMethods, true
-	case strings.HasPrefix(rest, "credentials/"):
-		return ruleCertificates, true
-	}
-	return rule{}, false
+	return ruleCertificates, strings.HasPrefix(topic, "$iothub/credentials/")
 }
 
 // release gives the scratch back, holding on to nothing but room for a few properties.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/iolite-emulator/iolite/auth"
 	"github.com/iolite-emulator/iolite/clock"
@@ -216,7 +217,7 @@ func (h *Hub) checkCall(call *MethodCall) error {
 		call.Payload = null
 	}
 	switch {
-	case call.Name == "" || len(call.Name) > maxMethodName || strings.ContainsAny(call.Name, "/#+\x00"):
+	case call.Name == "" || len(call.Name) > maxMethodName || strings.ContainsAny(call.Name, "/#+\x00") || !utf8.ValidString(call.Name):
 		return h.NewError(CodeArgumentInvalid, "methodName is not of 1 to 128 characters without / # and +")
 	case call.ResponseTimeout < minResponseTimeout || call.ResponseTimeout > maxResponseTimeout:
 		return h.NewError(CodeArgumentInvalid, "responseTimeoutInSeconds is not from 5 to 300")
