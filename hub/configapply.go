@@ -209,7 +209,7 @@ func (c *configurations) modules(ctx context.Context, set *ruleSet, key store.Ke
 		return nil, ignoreNotFound(err)
 	}
 	for _, r := range set.ranked {
-		if r.kind != edgeContent || !r.condition.matches(&row) {
+		if r.kind != edgeContent || !r.condition.matches(storedRow(&row)) {
 			continue
 		}
 		if !c.hub.enter(0, set.era) {

@@ -192,11 +192,11 @@ type rule struct {
 func (r *rule) targets(row, device *store.TwinRow) bool {
 	switch r.kind {
 	case deviceContent:
-		return row.ModuleID == "" && r.condition.matches(row)
+		return row.ModuleID == "" && r.condition.matches(storedRow(row))
 	case moduleContent:
-		return row.ModuleID != "" && r.condition.matches(row)
+		return row.ModuleID != "" && r.condition.matches(storedRow(row))
 	case edgeContent:
-		return row.ModuleID != "" && device != nil && device.IoTEdge && r.condition.matches(device)
+		return row.ModuleID != "" && device != nil && device.IoTEdge && r.condition.matches(storedRow(device))
 	}
 	return false
 }

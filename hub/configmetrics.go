@@ -63,7 +63,7 @@ func (h *Hub) countRows(ctx context.Context, modules bool, counters []metricCoun
 		}
 		for i := range rows {
 			completeTwin(&rows[i])
-			if err := countRow(&rows[i], counters); err != nil {
+			if err := countRow(h.queryRow(ctx, &rows[i]), counters); err != nil {
 				return h.NewError(CodeArgumentInvalid, err.Error())
 			}
 		}
@@ -80,13 +80,12 @@ func (h *Hub) countRows(ctx context.Context, modules bool, counters []metricCoun
 }
 
 // countRow counts a row for each query that selects it.
-func countRow(row *store.TwinRow, counters []metricCount) error {
-	shown := slowRow(row)
+func countRow(row query.Row, counters []metricCount) error {
 	for _, c := range counters {
 		switch {
-		case !c.query.Matches(shown):
+		case !c.query.Matches(row):
 		case c.aggregation != nil:
-			if err := c.aggregation.Add(shown); err != nil {
+			if err := c.aggregation.Add(row); err != nil {
 				return err
 			}
 		default:

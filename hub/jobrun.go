@@ -158,7 +158,7 @@ func (j *jobs) targets(r *jobRun) (all []store.Key, err error) {
 		before := len(all)
 		for i := range rows {
 			completeTwin(&rows[i])
-			if r.order.condition.matches(&rows[i]) {
+			if r.order.condition.matches(j.hub.queryRow(r.ctx, &rows[i])) {
 				all = append(all, rows[i].Key)
 			}
 		}

@@ -381,6 +381,25 @@ func TestConditionsSeeTwinsAsQueriesDo(t *testing.T) {
 	}
 }
 
+// TestAConditionUnderADevicesLockTakesNone would never end if it did.
+func TestAConditionUnderADevicesLockTakesNone(t *testing.T) {
+	h := newFleet(t, 1)
+	connect(t, h, "d000")
+	row, err := h.twinRow(ctx, store.Key{DeviceID: "d000"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := query.ParseCondition(`lastActivityTime >= '0001' AND NOT IS_DEFINED(cloudToDeviceMessageCount)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := h.lockPeer(row.Key)
+	defer h.unlockPeer(p)
+	if !c.Matches(storedRow(&row)) {
+		t.Error("the condition does not select what is stored")
+	}
+}
+
 // TestTwinsAreReadWhileAQueryRuns holds at every moment between two batches of a search.
 func TestTwinsAreReadWhileAQueryRuns(t *testing.T) {
 	h := newFleet(t, 300)

@@ -64,7 +64,7 @@ func (c *chosenRows) scan(ctx context.Context, after store.DeviceJobKey, limit i
 // twinRow shows a complete twin to queries, as the document that Twin.AppendJSON writes, without making that document.
 type twinRow struct {
 	ctx    context.Context //nolint:containedctx // a row lives as long as one call of the search
-	hub    *Hub
+	hub    *Hub            // nil for a row that shows only what the store holds
 	row    *store.TwinRow
 	device *Device // what the store does not hold, once it was asked for
 	err    error   // of asking
@@ -74,6 +74,10 @@ type twinRow struct {
 func (h *Hub) queryRow(ctx context.Context, row *store.TwinRow) query.Row {
 	return &twinRow{ctx: ctx, hub: h, row: row}
 }
+
+// storedRow shows one complete twin to a condition that is evaluated under the locks of a device: it takes none. Its lastActivityTime is the
+// one that was last stored, and it has no cloudToDeviceMessageCount.
+func storedRow(row *store.TwinRow) query.Row { return &twinRow{row: row} }
 
 // show turns to another twin.
 func (r *twinRow) show(row *store.TwinRow) { r.row, r.device = row, nil }
@@ -143,8 +147,14 @@ func (r *twinRow) scalar(name string) document.Value {
 	case "connectionState":
 		return document.OfString(ConnectionState(id.Connected))
 	case "lastActivityTime":
+		if r.hub == nil {
+			return timeValue(id.LastActivity)
+		}
 		return timeValue(r.asked().LastActivity)
 	case "cloudToDeviceMessageCount":
+		if r.hub == nil {
+			return document.Value{}
+		}
 		return document.OfInt(int64(r.asked().C2DCount))
 	case "authenticationType":
 		return document.OfString(string(id.Authentication.Type))
