@@ -10,7 +10,7 @@ import (
 	"github.com/iolite-emulator/iolite/hub"
 )
 
-// Application properties of direct methods, spelt as SDKs spell them.
+// Application properties of direct methods (trap 22).
 const (
 	methodName   = "IoThub-methodname"
 	methodStatus = "IoThub-status"
@@ -70,7 +70,7 @@ func (u *unit) bringMethod(r hub.MethodRequest) bool {
 	return false
 }
 
-// methodRequest encodes a request: the correlation-id is a uuid (trap 7: C refuses others), the body one data section.
+// methodRequest encodes a request: the correlation-id is a uuid (trap 7), the body one data section (trap 22).
 func methodRequest(id amqp10.UUID, r *hub.MethodRequest) ([]byte, error) {
 	m := amqp10.Message{
 		Properties:            &amqp10.Properties{CorrelationID: id},

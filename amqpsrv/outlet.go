@@ -32,8 +32,8 @@ const (
 	lossTooLarge             // for the link's max-message-size
 )
 
-// outlet sends parcels in their order on the link on which the peer receives. They wait until it is there and has credit. Guarded by
-// unit.mu, which may be held while calling the engine's Send and Detach.
+// outlet sends parcels in their order on the link on which the peer receives. They wait until it is there and has credit (trap 19). Guarded
+// by unit.mu, which may be held while calling the engine's Send and Detach.
 type outlet struct {
 	n       *pair
 	link    *amqp10.Link // nil when it is not attached
@@ -63,6 +63,7 @@ func (o *outlet) send(w parcel) {
 	}
 }
 
+// transfer sends a parcel in the settle mode that the peer asked for (trap 21).
 func (o *outlet) transfer(w *parcel) error {
 	settled := o.link.SndSettleMode() != amqp10.SndUnsettled
 	_, err := o.link.Send(w.tag[:], 0, w.payload, settled)

@@ -14,7 +14,7 @@ const channelCorrelation = "com.microsoft:channel-correlation-id"
 const maxPaired = 256 << 10
 
 // pair are the links that make a node of two directions: on one the peer sends, on the other it receives. They come and go in any
-// order, and belong together by what the client says, otherwise by their session.
+// order, and belong together by what the client says, otherwise by their session (trap 20).
 type pair struct {
 	p       *peer
 	unit    *unit

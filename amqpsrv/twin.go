@@ -31,8 +31,8 @@ type twinRequest struct {
 	body      []byte
 }
 
-// receive handles a request. It is accepted whatever the response says, and whether that has gone before or not: Java takes the
-// disposition for the answer to a subscription. A request that no response could be matched with is rejected, and nothing done.
+// receive handles a request. It is accepted whatever the response says, and whether that has gone before or not (trap 18). A request that
+// no response could be matched with is rejected, and nothing done.
 func (t *twin) receive(d *amqp10.Delivery) {
 	var m amqp10.Message
 	if err := m.Decode(d.Payload, messageLimits); err != nil {
@@ -40,7 +40,7 @@ func (t *twin) receive(d *amqp10.Delivery) {
 		return
 	}
 	id := correlation(&m)
-	if id == nil { // SDKs take a message without one for a notification
+	if id == nil { // trap 17
 		t.p.settle(d, badMessage("a request to a twin has no correlation-id"))
 		return
 	}
@@ -119,8 +119,7 @@ func (t *twin) listen(on bool) error {
 	return err
 }
 
-// twinResponse has the annotations in the types that C asks for: keys are symbols and the status is an int. There are always some: C#
-// dereferences the section. The body is one data section or none.
+// twinResponse has the annotations in the types that SDKs insist on, and a body of one data section or none (trap 16).
 func twinResponse(status int, body []byte) *amqp10.Message {
 	m := &amqp10.Message{MessageAnnotations: amqp10.Map{{Key: amqp10.Symbol("status"), Value: int32(status)}}}
 	if body != nil {
@@ -169,7 +168,7 @@ func (t *twin) send(payload []byte) {
 
 // tellDesired notifies every pair of the unit that listens. The hub calls it once at a time.
 func (u *unit) tellDesired(c hub.DesiredChange) {
-	m := &amqp10.Message{ // without correlation-id: that is what makes it a notification
+	m := &amqp10.Message{ // trap 17: without correlation-id
 		MessageAnnotations: amqp10.Map{
 			{Key: amqp10.Symbol("resource"), Value: resourceDesired},
 			{Key: amqp10.Symbol("version"), Value: c.Version},
