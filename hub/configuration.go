@@ -262,10 +262,11 @@ func (c *Configuration) AppendJSON(b []byte) []byte {
 	b = appendText(append(b, `{"id":`...), c.ID)
 	b = appendText(append(b, `,"schemaVersion":`...), c.SchemaVersion)
 	b = append(b, `,"labels":`...)
-	if !given(c.Labels) {
+	if given(c.Labels) {
+		b = c.Labels.AppendJSON(b)
+	} else {
 		b = append(b, "null"...)
 	}
-	b = c.Labels.AppendJSON(b)
 	b = c.Content.AppendJSON(append(b, `,"content":`...))
 	b = appendText(append(b, `,"targetCondition":`...), c.TargetCondition)
 	b = appendTime(append(b, `,"createdTimeUtc":`...), c.Created)

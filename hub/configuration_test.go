@@ -90,7 +90,7 @@ func TestAConfigurationHasTheDocumentedShape(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantJSON(t, got.AppendJSON(nil), want)
-	empty := putConfig(t, h, "empty", []byte(`{"content":{"deviceContent":{}}}`))
+	empty := putConfig(t, h, "empty", []byte(`{"labels":null,"content":{"deviceContent":{}}}`)) // the Node SDK sends back what it read
 	wantJSON(t, empty.AppendJSON(nil), `{"id":"empty","schemaVersion":"1.0","labels":null,"content":{"deviceContent":{}},"targetCondition":"","createdTimeUtc":"2026-01-01T00:01:00Z",
 		"lastUpdatedTimeUtc":"2026-01-01T00:01:00Z","priority":0,"systemMetrics":{"results":{"appliedCount":0,"targetedCount":0},
 		"queries":{"appliedCount":"select deviceId from devices where configurations.[[empty]].status = 'Applied'","targetedCount":""}},"metrics":{"results":{},"queries":{}},"etag":"Mg=="}`)
