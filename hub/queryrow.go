@@ -7,7 +7,6 @@ import (
 
 	"github.com/iolite-emulator/iolite/document"
 	"github.com/iolite-emulator/iolite/hub/query"
-	"github.com/iolite-emulator/iolite/hub/twin"
 	"github.com/iolite-emulator/iolite/store"
 )
 
@@ -66,8 +65,9 @@ type twinRow struct {
 	ctx    context.Context //nolint:containedctx // a row lives as long as one call of the search
 	hub    *Hub            // nil for a row that shows only what the store holds
 	row    *store.TwinRow
-	device *Device // what the store does not hold, once it was asked for
-	err    error   // of asking
+	device *Device           // what the store does not hold, once it was asked for
+	whole  [2]document.Value // desired and reported with their metadata, once they were asked for
+	err    error             // of asking
 }
 
 // queryRow shows one complete twin to a query or a condition.
@@ -80,7 +80,7 @@ func (h *Hub) queryRow(ctx context.Context, row *store.TwinRow) query.Row {
 func storedRow(row *store.TwinRow) query.Row { return &twinRow{row: row} }
 
 // show turns to another twin.
-func (r *twinRow) show(row *store.TwinRow) { r.row, r.device = row, nil }
+func (r *twinRow) show(row *store.TwinRow) { r.row, r.device, r.whole = row, nil, [2]document.Value{} }
 
 func (r *twinRow) key() store.DeviceJobKey { return store.DeviceJobKey{Key: r.row.Key} }
 
@@ -235,53 +235,65 @@ func scopes(texts []string) document.Value {
 }
 
 func (r *twinRow) properties(path []string) document.Value {
-	t := &r.row.Twin
 	switch {
 	case len(path) == 0:
-		return objectAt(nil, pair{"desired", section(t.Desired, true, nil)}, pair{"reported", section(t.Reported, false, nil)})
+		return objectAt(nil, pair{"desired", r.wholeSection(desiredBag)}, pair{"reported", r.wholeSection(reportedBag)})
 	case path[0] == "desired":
-		return section(t.Desired, true, path[1:])
+		return r.section(desiredBag, path[1:])
 	case path[0] == "reported":
-		return section(t.Reported, false, path[1:])
+		return r.section(reportedBag, path[1:])
 	}
 	return document.Value{}
 }
 
+// The two bags of properties.
+const (
+	desiredBag = iota
+	reportedBag
+)
+
+func (r *twinRow) bag(of int) *store.Section {
+	if of == desiredBag {
+		return &r.row.Twin.Desired
+	}
+	return &r.row.Twin.Reported
+}
+
+// wholeSection returns a section with its $metadata and $version. It is made once for a row: a query may ask for it many times.
+func (r *twinRow) wholeSection(of int) document.Value {
+	if !r.whole[of].IsDefined() {
+		r.whole[of] = parsed(appendFullSection(nil, *r.bag(of), of == desiredBag))
+	}
+	return r.whole[of]
+}
+
 // section returns what stands at a path in a section with its $metadata and $version.
-func section(s store.Section, versioned bool, path []string) document.Value {
+func (r *twinRow) section(of int, path []string) document.Value {
+	s := r.bag(of)
 	switch {
 	case len(path) == 0:
-		return parsed(appendFullSection(nil, s, versioned))
+		return r.wholeSection(of)
 	case path[0] == "$version":
 		return follow(document.OfInt(s.Version), path[1:])
 	case path[0] == "$metadata":
-		version := int64(0)
-		if versioned {
-			version = s.Version
+		if path[len(path)-1] != "$lastUpdated" {
+			return follow(r.wholeSection(of), path)
 		}
-		return metadata(document.Member{Value: s.Value, Updated: s.Updated, Version: version}, path[1:])
+		return updated(document.Member{Value: s.Value, Updated: s.Updated}, path[1:])
 	}
 	return follow(s.Value, path)
 }
 
-// metadata returns what stands at a path in the metadata of a member.
-func metadata(m document.Member, path []string) document.Value {
-	for len(path) > 0 {
+// updated returns what stands at a path of metadata that ends with $lastUpdated.
+func updated(m document.Member, path []string) document.Value {
+	for ; len(path) > 1; path = path[1:] {
 		next, found := m.Value.Member(path[0])
 		if !found {
-			break
+			return document.Value{}
 		}
-		m, path = next, path[1:]
+		m = next
 	}
-	switch {
-	case len(path) == 0:
-		return parsed(twin.AppendMetadata(nil, m.Value, m.Updated, m.Version))
-	case len(path) == 1 && path[0] == "$lastUpdated":
-		return timeValue(m.Updated)
-	case len(path) == 1 && path[0] == "$lastUpdatedVersion" && m.Version > 0:
-		return document.OfInt(m.Version)
-	}
-	return document.Value{}
+	return timeValue(m.Updated)
 }
 
 // parsed reads JSON that the hub wrote itself.

@@ -81,7 +81,7 @@ func (a *attribute) equal(b *attribute) bool {
 }
 
 // maxGroupBytes bounds the memory of an Aggregation: for each group the length of its key and what groupCost says.
-const maxGroupBytes = 32 << 20
+const maxGroupBytes = 64 << 20
 
 // groupCost is about what a group costs beside its key and tallies, in bytes.
 const groupCost = 128
@@ -97,7 +97,7 @@ func (e *GroupsError) Error() string {
 	return "GROUP BY makes too many groups: " + strconv.Itoa(e.Groups) + " of them take more than " + strconv.Itoa(maxGroupBytes>>20) + " MiB"
 }
 
-// Aggregation counts up the rows of an aggregate query. It is not for several goroutines at once. Its groups take at most 32 MiB together:
+// Aggregation counts up the rows of an aggregate query. It is not for several goroutines at once. Its groups take at most 64 MiB together:
 // Add fails with a *GroupsError when a new one would take more.
 type Aggregation struct {
 	query  *Query

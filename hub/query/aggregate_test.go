@@ -100,7 +100,7 @@ func TestGroupsHaveBoundedMemory(t *testing.T) {
 		err = a.Add(row{document.OfMembers([]document.Member{{Name: "deviceId", Value: document.OfString(fmt.Sprint(n, text))}})})
 	}
 	var tooMany *query.GroupsError
-	if !errors.As(err, &tooMany) || n > 32<<20/4096 {
+	if !errors.As(err, &tooMany) || n > 64<<20/4096 {
 		t.Errorf("after %d groups of 4 KiB each: %v", n, err)
 	}
 }

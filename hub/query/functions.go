@@ -69,6 +69,9 @@ var functions = map[string]function{
 	"POWER":     {2, 2, power},
 }
 
+// makers are the functions that make texts, which costs memory for every row.
+var makers = map[string]bool{"CONCAT": true, "LOWER": true, "UPPER": true}
+
 // test is a function that says something about the type of any value.
 func test(is func(value) bool) function {
 	return function{1, 1, func(row Row, args []expr) value { return ofBool(is(args[0].eval(row))) }}

@@ -15,6 +15,7 @@ const (
 	maxItems    = 64   // in SELECT
 	maxGroupBy  = 8
 	maxElements = 1000 // of arrays
+	maxMakers   = 32   // calls of functions that make texts
 	maxPath     = 64   // names and indexes of an attribute
 )
 
@@ -54,6 +55,7 @@ type parser struct {
 	depth      int
 	nodes      int
 	elements   int
+	makers     int
 	alias      string
 	attributes []*attribute // not resolved yet: SELECT comes before FROM
 }
@@ -522,16 +524,20 @@ func arrayOf(values []value) value {
 // call reads a function with its arguments.
 func (p *parser) call() expr {
 	word, _ := p.function()
-	f, known := functions[strings.ToUpper(word.text)]
+	name := strings.ToUpper(word.text)
+	f, known := functions[name]
 	if !known {
-		if _, isAggregate := aggregates[strings.ToUpper(word.text)]; isAggregate {
-			p.fail(word.at, strings.ToUpper(word.text)+" is an aggregate and stands in SELECT only")
+		if _, isAggregate := aggregates[name]; isAggregate {
+			p.fail(word.at, name+" is an aggregate and stands in SELECT only")
 		}
 		p.fail(word.at, "there is no function "+strconv.Quote(shorten(word.text)))
 	}
+	if p.makers += boolRank(makers[name]); p.makers > maxMakers {
+		p.fail(word.at, "CONCAT, LOWER and UPPER are called more than "+strconv.Itoa(maxMakers)+" times")
+	}
 	args := p.arguments()
 	if len(args) < f.least || len(args) > f.most {
-		p.fail(word.at, strings.ToUpper(word.text)+" takes "+f.arguments()+", not "+strconv.Itoa(len(args)))
+		p.fail(word.at, name+" takes "+f.arguments()+", not "+strconv.Itoa(len(args)))
 	}
 	return &call{apply: f.apply, args: args}
 }

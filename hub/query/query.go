@@ -46,7 +46,8 @@
 // # Limits
 //
 // A text has at most 8,192 characters (article "Queries for IoT Hub device and module twins"), 64 levels, 1,000 operators, functions and
-// attributes, 64 selected items, 8 attributes to group by, 1,000 elements in arrays and 64 names in an attribute. A text that a function makes
+// attributes, 64 selected items, 8 attributes to group by, 1,000 elements in arrays, 32 calls of CONCAT,
+// LOWER and UPPER together, and 64 names in an attribute. A text that a function makes
 // from a row has at most 16 KiB, or it is undefined. There are no regular expressions: the work for a row grows with the text of the query
 // and that of the row, not with their powers.
 //
