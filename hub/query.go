@@ -120,8 +120,8 @@ type queryRow interface {
 
 // rowSource goes through a collection for one search.
 type rowSource interface {
-	// scan calls visit with up to limit rows whose keys follow after, in ascending order, until it returns false. A row is good until visit
-	// returns. ended reports that no row follows them.
+	// scan calls visit with up to limit rows whose keys follow after, in ascending order, until it returns false; with at least one, unless none
+	// follows. A row is good until visit returns. ended reports that no row follows those.
 	scan(ctx context.Context, after store.DeviceJobKey, limit int, visit func(queryRow) (goOn bool)) (ended bool, err error)
 }
 
@@ -144,8 +144,9 @@ type page struct {
 	at    position // after the last row that was looked at
 	more  bool     // there may be more rows
 
-	text []byte // the rows, one behind the other
-	ends []int
+	text    []byte // the rows, one behind the other
+	ends    []int
+	failure error
 }
 
 // rows cuts the text into rows.
@@ -161,49 +162,48 @@ func (p *page) add(text []byte) { p.text, p.ends = text, append(p.ends, len(text
 
 // search fills the page with rows that the query selects.
 func (p *page) search(ctx context.Context, source rowSource) error {
-	want, last := p.size, false
-	if p.at.limited && p.at.left <= want {
-		want, last = p.at.left, true
-	}
-	var failure error
-	visit := func(row queryRow) bool {
-		switch {
-		case !p.query.Matches(row):
-		case len(p.ends) == want:
-			p.more = true
-			return false
-		default:
-			if failure = p.show(row); failure != nil {
-				return false
-			}
+	for !p.more && !p.exhausted() {
+		ended, err := source.scan(ctx, p.at.key, p.batch(), p.visit)
+		if err = cmp.Or(err, p.failure, ctx.Err()); err != nil {
+			return err
 		}
-		p.at.key = row.key()
-		return !last || len(p.ends) < want
-	}
-	for {
-		limit := queryBatch
-		if !p.query.HasCondition() {
-			limit = want - len(p.ends) + 1
-		}
-		if last && len(p.ends) == want {
+		if ended || p.exhausted() {
 			return nil
 		}
-		ended, err := source.scan(ctx, p.at.key, limit, visit)
-		switch {
-		case err != nil:
-			return err
-		case failure != nil:
-			return failure
-		case ended, p.more:
-			return ctx.Err()
-		case len(p.ends) == want && !last: // what follows, another page may find out
-			p.more = true
-			return ctx.Err()
+		p.more = p.more || p.full() // what follows, another page may find out
+	}
+	return nil
+}
+
+func (p *page) full() bool { return len(p.ends) == p.size }
+
+// exhausted reports whether TOP allows no more rows.
+func (p *page) exhausted() bool { return p.at.limited && p.at.left == 0 }
+
+// batch is how many rows to look at next: no more than can be shown, and one to see whether more follow, when all are selected.
+func (p *page) batch() int {
+	if p.query.HasCondition() {
+		return queryBatch
+	}
+	n := p.size - len(p.ends) + 1
+	if p.at.limited {
+		n = min(n, p.at.left)
+	}
+	return n
+}
+
+// visit looks at a row.
+func (p *page) visit(row queryRow) (goOn bool) {
+	if p.query.Matches(row) {
+		if p.more = p.full(); p.more {
+			return false
 		}
-		if err := ctx.Err(); err != nil {
-			return err
+		if p.failure = p.show(row); p.failure != nil {
+			return false
 		}
 	}
+	p.at.key = row.key()
+	return !p.exhausted()
 }
 
 // show adds a row to the page.
@@ -218,7 +218,9 @@ func (p *page) show(row queryRow) error {
 		return err
 	}
 	p.add(text)
-	p.at.left--
+	if p.at.limited {
+		p.at.left--
+	}
 	return nil
 }
 

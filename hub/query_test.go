@@ -187,6 +187,22 @@ func TestPagesMakeUpTheWholeAnswer(t *testing.T) {
 	})
 }
 
+// TestDevicesThatAreNotThereDoNotHoldUpAQuery would never end if a search did not get past them.
+func TestDevicesThatAreNotThereDoNotHoldUpAQuery(t *testing.T) {
+	h := newFleet(t, 3)
+	ids := make([]string, 0, 900)
+	for i := range cap(ids) {
+		ids = append(ids, fmt.Sprintf("'%03d'", i))
+	}
+	list := "[" + strings.Join(ids, ",") + ",'d002','d001','z']"
+	for _, size := range []int{1, 2, 0} {
+		if rows, _ := answer(t, h, `SELECT deviceId FROM devices WHERE deviceId IN `+list, size); len(rows) != 2 {
+			t.Errorf("pages of %d: got %s", size, rows)
+		}
+	}
+	wantRows(t, h, `SELECT COUNT() AS n FROM devices WHERE id IN `+list, `{"n":2}`)
+}
+
 func TestPageSizes(t *testing.T) {
 	h := newFleet(t, 250)
 	for size, want := range map[int][]int{0: {100, 100, 50}, 125: {125, 125}, 250: {250}, 5000: {250}} {
@@ -316,7 +332,7 @@ func TestTheFirstPageLooksAtNoMoreThanItNeeds(t *testing.T) {
 	h.twins = counting
 	for text, most := range map[string]int{
 		`SELECT * FROM devices`:                                   11,
-		`SELECT TOP 3 * FROM devices`:                             4,
+		`SELECT TOP 3 * FROM devices`:                             3,
 		`SELECT deviceId FROM devices WHERE tags.rest >= 0`:       queryBatch,
 		`SELECT * FROM devices WHERE deviceId = 'd800'`:           0,
 		`SELECT * FROM devices WHERE tags.rest = 0 AND id = 'd0'`: 0,

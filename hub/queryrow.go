@@ -44,25 +44,25 @@ func (c *chosenRows) scan(ctx context.Context, after store.DeviceJobKey, limit i
 	if found {
 		at++
 	}
-	ids := c.ids[at:]
-	for _, id := range ids[:min(limit, len(ids))] {
-		row, err := c.row.hub.twinRow(ctx, store.Key{DeviceID: id})
+	for n := 0; at < len(c.ids) && n < limit; at++ {
+		row, err := c.row.hub.twinRow(ctx, store.Key{DeviceID: c.ids[at]})
 		if errors.Is(err, store.ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return false, err
 		}
+		n++
 		if c.row.show(&row); !visit(&c.row) {
 			break
 		}
 	}
-	return len(ids) <= limit, c.row.err
+	return at == len(c.ids), c.row.err
 }
 
 // twinRow shows a complete twin to queries, as the document that Twin.AppendJSON writes, without making that document.
 type twinRow struct {
-	ctx    context.Context //nolint:containedctx // a row lives as long as one call of the search
+	ctx    context.Context // a row lives as long as one call of a search
 	hub    *Hub            // nil for a row that shows only what the store holds
 	row    *store.TwinRow
 	device *Device           // what the store does not hold, once it was asked for
