@@ -25,6 +25,7 @@ func (s *Server) routes() http.Handler {
 
 	r.Get("/devices", s.service(s.listDevices))
 	r.Post("/devices", s.service(s.bulk))
+	r.Post("/devices/query", s.service(s.postQuery))
 	r.Post("/devices/keys/regenerate", s.service(s.regenerateKeys))
 	r.Put("/devices/{device}", s.service(s.putDevice))
 	r.Get("/devices/{device}", s.service(s.getDevice))
@@ -89,7 +90,6 @@ type feature struct {
 }
 
 var missing = []feature{
-	{"POST", "/devices/query", "queries"},
 	{"POST", "/devices/{device}/files", "file upload"},
 	{"POST", "/devices/{device}/files/notifications", "file upload"},
 	{"POST", "/devices/{device}/files/notifications/{upload}", "file upload"},
