@@ -7,6 +7,7 @@ import uuid
 import certifi
 import pytest
 from azure.iot.hub import IoTHubRegistryManager
+from msrest.exceptions import HttpOperationError
 
 import hub as hubs
 from events import Reader
@@ -161,5 +162,7 @@ def pytest_runtest_makereport(item, call):
     """A failure shows what the hubs had to say."""
     report = (yield).get_result()
     if report.failed:
+        if call.excinfo and isinstance(call.excinfo.value, HttpOperationError):
+            report.sections.append(("the hub's answer", call.excinfo.value.response.text))
         for running in _hubs:
             report.sections.append((f"log of the hub on {running.address}", running.log_tail()))

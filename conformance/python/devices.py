@@ -5,6 +5,7 @@ import queue
 
 import pytest
 from azure.iot.device import IoTHubDeviceClient, IoTHubModuleClient, MethodResponse
+from azure.iot.device.exceptions import ClientError, ServiceError
 
 DEADLINE_SECONDS = 30
 
@@ -36,6 +37,31 @@ class Inbox(queue.Queue):
 
     def take(self):
         return self.get(timeout=DEADLINE_SECONDS)
+
+
+class States(Inbox):
+    """What a client says of its connection from now on."""
+
+    def __init__(self, client):
+        super().__init__()
+        client.on_connection_state_change = lambda: self.put(client.connected)
+
+    def await_lost(self):
+        while self.take():
+            pass
+
+    def await_connected(self):
+        while not self.take():
+            pass
+
+
+@contextlib.contextmanager
+def failing(text):
+    """Expects the hub to refuse what a synchronous client asks; it raises ClientError and hides the hub's word in the cause."""
+    with pytest.raises(ClientError) as raised:
+        yield
+    assert isinstance(raised.value.__cause__, ServiceError)
+    assert text in str(raised.value.__cause__)
 
 
 def desired_patches(client):

@@ -38,6 +38,10 @@ class Group:
         self._made.append(made.id)
         return made
 
+    def delete(self, configuration):
+        self.manager.delete_configuration(configuration.id)
+        self._made.remove(configuration.id)
+
     def device(self):
         device = make_device(self.hub, self.registry)
         self.join(device)
@@ -129,8 +133,7 @@ def test_the_highest_priority_wins(group):
     assert configurations[high.id] == {"status": "Applied"}
     assert low.id not in configurations or configurations[low.id] != {"status": "Applied"}
     assert group.desired(device) == {"mode": "high"}
-    group.manager.delete_configuration(high.id)
-    group._made.remove(high.id)
+    group.delete(high)
     group.awaits(device, mode="low")
 
 
@@ -141,13 +144,15 @@ def test_of_two_with_one_priority_the_newer_wins(group):
     group.awaits(device, mode="newer")
 
 
-def test_a_device_that_is_targeted_no_more_is_counted_no_more(group):
+def test_a_device_that_is_targeted_no_more_loses_what_it_got(group):
     device = group.device()
+    group.registry.update_twin(device.id, desiring({"mine": 1}))
     made = group.create()
-    group.awaits(device, configured=True)
+    group.awaits(device, configured=True, mine=1)
     group.leave(device)
-    eventually(lambda: not group.registry.get_twin(device.id).additional_properties.get("configurations"))
-    assert _targeted(group, made) == 0
+    group.awaits(device, mine=1)
+    assert not group.registry.get_twin(device.id).additional_properties.get("configurations")
+    assert group.manager.get_configuration(made.id).system_metrics.results["targetedCount"] == 0
 
 
 def test_metrics_count_devices(group):
@@ -231,14 +236,14 @@ def test_an_id_serves_once_until_it_is_deleted(group):
     group.manager.create_configuration(made)
 
 
-def test_what_a_deleted_configuration_wrote_stays(group):
+def test_what_a_deleted_configuration_wrote_goes_with_it(group):
     device = group.device()
+    group.registry.update_twin(device.id, desiring({"mine": 1}))
     made = group.create()
-    group.awaits(device, configured=True)
-    group.manager.delete_configuration(made.id)
-    group._made.remove(made.id)
-    eventually(lambda: not group.registry.get_twin(device.id).additional_properties.get("configurations"))
-    assert group.desired(device) == {"configured": True}
+    group.awaits(device, configured=True, mine=1)
+    group.delete(made)
+    group.awaits(device, mine=1)
+    assert not group.registry.get_twin(device.id).additional_properties.get("configurations")
 
 
 def test_configurations_are_listed(group):
@@ -322,7 +327,3 @@ def test_each_policy_has_its_rights_over_configurations(group):
     refused(401, "IotHubUnauthorizedAccess", manager("registryRead").delete_configuration, made.id)
     refused(401, "IotHubUnauthorizedAccess", manager("registryRead").create_configuration, group.configuration())
     assert manager("registryReadWrite").update_configuration(made, '"*"').id == made.id
-
-
-def _targeted(group, configuration):
-    return group.manager.get_configuration(configuration.id).system_metrics.results["targetedCount"]

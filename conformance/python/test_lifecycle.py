@@ -1,25 +1,11 @@
 """The life of connections: what ends them, what survives their ends, and what the hub tells of them."""
 
-import queue
-
 import pytest
 from azure.iot.device.exceptions import CredentialError
 
 from conftest import make_module
-from devices import DEADLINE_SECONDS, answer_methods, connected, desired_patches, each_door
+from devices import Inbox, States, answer_methods, connected, desired_patches, each_door
 from eventually import eventually
-
-
-class States(queue.Queue):
-    """What a client says of its connection from now on."""
-
-    def __init__(self, client):
-        super().__init__()
-        client.on_connection_state_change = lambda: self.put(client.connected)
-
-    def await_one(self, connected):
-        while self.get(timeout=DEADLINE_SECONDS) is not connected:
-            pass
 
 
 @each_door
@@ -29,7 +15,7 @@ def test_disabling_a_device_cuts_it_and_its_modules(hub, registry, service, devi
         states = [States(client) for client in (one, other)]
         registry.update_device_with_sas(device.id, None, device.key, device.secondary_key, "disabled")
         for state in states:
-            state.await_one(connected=False)
+            state.await_lost()
         for client, identity in ((one, device), (other, module)):
             assert service.identity(identity).connection_state == "Disconnected"
             assert service.twin(identity).connection_state == "Disconnected"
@@ -48,7 +34,7 @@ def test_deleting_a_device_cuts_it_and_its_modules(hub, registry, device, option
         states = [States(client) for client in (one, other)]
         registry.delete_device(device.id)
         for state in states:
-            state.await_one(connected=False)
+            state.await_lost()
         for client in (one, other):
             with pytest.raises(CredentialError):
                 client.connect()
@@ -60,7 +46,7 @@ def test_deleting_a_module_cuts_it_alone(hub, registry, service, device, options
     with connected(deleted, connection_retry=False, **options) as client, connected(kept, **options), connected(device, **options):
         states = States(client)
         service.delete(deleted)
-        states.await_one(connected=False)
+        states.await_lost()
         assert service.twin(kept).connection_state == service.twin(device).connection_state == "Connected"
 
 
@@ -98,7 +84,7 @@ def test_a_connection_that_dies_without_a_word_is_noticed(hub, service, device, 
     with connected(device, connection_retry=False, **options) as client:
         states = States(client)
         hub.cut(device.id)
-        states.await_one(connected=False)
+        states.await_lost()
         assert eventually(lambda: service.twin(device).connection_state == "Disconnected")
 
 
@@ -108,8 +94,8 @@ def test_what_was_subscribed_to_survives_a_cut(hub, service, device, options):
         patches, states = desired_patches(client), States(client)
         answer_methods(client, lambda request: (200, request.payload))
         hub.cut(device.id)
-        states.await_one(connected=False)
-        states.await_one(connected=True)
+        states.await_lost()
+        states.await_connected()
         # The SDK subscribes once: the hub keeps the session.
         assert service.invoke(device, "m", "after").payload == "after"
         service.desire(device, {"n": 1})
@@ -136,8 +122,8 @@ def test_a_client_that_renews_its_token_goes_on(service, identity, options):
     with connected(identity, sastoken_ttl=121, **options) as client:
         patches, states = desired_patches(client), States(client)
         answer_methods(client, lambda request: (200, request.payload))
-        states.await_one(connected=False)
-        states.await_one(connected=True)
+        states.await_lost()
+        states.await_connected()
         assert service.invoke(identity, "m", "renewed").payload == "renewed"
         service.desire(identity, {"n": 1})
         assert patches.take() == {"n": 1, "$version": 2}
@@ -149,7 +135,7 @@ def test_the_newer_connection_takes_twin_and_methods_over(service, device, optio
         states = States(older)
         answer_methods(older, lambda request: (200, "older"))
         with connected(device, **options) as newer:
-            states.await_one(connected=False)
+            states.await_lost()
             answer_methods(newer, lambda request: (200, "newer"))
             assert service.invoke(device, "who", {}).payload == "newer"
             assert service.twin(device).connection_state == "Connected"
@@ -158,7 +144,7 @@ def test_the_newer_connection_takes_twin_and_methods_over(service, device, optio
 @each_door
 def test_telemetry_twin_and_methods_share_a_connection(registry, service, reader, device, options):
     with connected(device, **options) as client:
-        patches, inbox = desired_patches(client), queue.Queue()
+        patches, inbox = desired_patches(client), Inbox()
         client.on_message_received = inbox.put
         answer_methods(client, lambda request: (200, request.payload))
         for n in range(10):
@@ -168,5 +154,5 @@ def test_telemetry_twin_and_methods_share_a_connection(registry, service, reader
             assert patches.take()["n"] == n
             client.patch_twin_reported_properties({"n": n})
             registry.send_c2d_message(device.id, str(n))
-            assert inbox.get(timeout=DEADLINE_SECONDS).data == str(n).encode()
+            assert inbox.take().data == str(n).encode()
         assert len(reader.of(device.id, 10)) == 10

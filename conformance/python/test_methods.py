@@ -11,7 +11,7 @@ from azure.iot.hub import IoTHubRegistryManager
 from msrest.exceptions import HttpOperationError
 
 from conftest import Device, Module, make_device, make_module
-from devices import DEADLINE_SECONDS, answer_methods, connected, each_door, method_requests
+from devices import DEADLINE_SECONDS, States, answer_methods, connected, each_door, method_requests
 from refusals import refused
 from service import Service, calling
 
@@ -222,17 +222,18 @@ def test_unknown_identities_are_not_found(service, device, device_id):
 @each_door
 def test_a_call_ends_with_the_connection_that_carries_it(hub, service, device, options):
     with connected(device, connection_retry=False, **options) as client:
-        requests = method_requests(client)
+        requests, states = method_requests(client), States(client)
         with calling(service.invoke, device, "cut", {}) as call:
             requests.take()
             hub.cut(device.id)
             refused(404, "DeviceConnectionClosedRemotely", call.result, DEADLINE_SECONDS)
+        states.await_lost()
 
 
 @each_door
 def test_a_call_ends_when_its_target_disconnects_or_is_deleted(service, identity, options):
     with connected(identity, connection_retry=False, **options) as client:
-        requests = method_requests(client)
+        requests, states = method_requests(client), States(client)
         with calling(service.invoke, identity, "leave", {}) as call:
             requests.take()
             client.disconnect()
@@ -240,8 +241,11 @@ def test_a_call_ends_when_its_target_disconnects_or_is_deleted(service, identity
         client.connect()
         with calling(service.invoke, identity, "vanish", {}) as call:
             requests.take()
+            states.await_lost()
+            states.await_connected()
             service.delete(identity)
             refused(404, "DeviceConnectionClosedRemotely", call.result, DEADLINE_SECONDS)
+        states.await_lost()
 
 
 def test_a_module_and_its_device_answer_for_themselves(hub, registry, service, device):
@@ -264,7 +268,8 @@ def test_methods_are_for_the_policy_service(hub, identity, policy):
 @each_door
 def test_a_handler_that_asks_for_its_methods_by_name(service, identity, options):
     with connected(identity, **options) as client, concurrent.futures.ThreadPoolExecutor(2) as pool:
-        assert client.receive_method_request("second", block=False) is None  # subscribes
+        for name in ("first", "second"):  # the first subscribes, and each has its own queue from now on
+            assert client.receive_method_request(name, block=False) is None
         calls = [pool.submit(service.invoke, identity, name, name) for name in ("first", "second")]
         for name in ("second", "first"):
             request = client.receive_method_request(name, timeout=DEADLINE_SECONDS)

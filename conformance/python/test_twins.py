@@ -6,12 +6,11 @@ import threading
 
 import pytest
 from azure.iot.device.aio import IoTHubDeviceClient as AsyncDeviceClient
-from azure.iot.device.exceptions import ServiceError
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import Twin, TwinProperties
 
 from conftest import Device, Module
-from devices import DEADLINE_SECONDS, connected, desired_patches, each_door
+from devices import DEADLINE_SECONDS, connected, desired_patches, each_door, failing
 from refusals import refused
 from service import Service, desiring, plain
 
@@ -266,12 +265,11 @@ def test_what_may_not_stand_in_a_twin_is_refused_to_services(service, device, pa
 @each_door
 def test_what_may_not_stand_in_a_twin_is_refused_to_devices(service, identity, options):
     with connected(identity, **options) as client:
-        for rule, part in FORBIDDEN.items():
-            with pytest.raises(ServiceError, match="status 400"):
+        for part in FORBIDDEN.values():
+            with failing("status 400"):
                 client.patch_twin_reported_properties(part)
-                pytest.fail(f"accepted: {rule}")
         for no_object in ([1], "text", 1, None):
-            with pytest.raises(ServiceError, match="status 400"):
+            with failing("status 400"):
                 client.patch_twin_reported_properties(no_object)
         client.patch_twin_reported_properties({"still": "connected"})
     assert plain(service.twin(identity).properties.reported) == {"still": "connected"}
@@ -290,7 +288,7 @@ def test_tags_hold_8_kib_and_desired_properties_32(service, identity):
 def test_reported_properties_hold_32_kib(service, identity, options):
     with connected(identity, **options) as client:
         client.patch_twin_reported_properties(filling(SECTION_BYTES))
-        with pytest.raises(ServiceError, match="status 400"):
+        with failing("status 400"):
             client.patch_twin_reported_properties({"new": 1})
         client.patch_twin_reported_properties({"p00": None, "new": 1})
         assert client.get_twin()["reported"]["new"] == 1
@@ -313,6 +311,7 @@ def test_after_the_handler_is_gone_nothing_is_pushed(service, identity, options)
 def test_what_changed_while_disconnected_is_made_up_for(service, identity, options):
     with connected(identity, **options) as client:
         patches = desired_patches(client)
+        client.get_twin()  # subscribes to answers, too: without that the SDK waits for its own question's in vain
         service.desire(identity, {"n": 1, "m": 1})
         assert patches.take()["$version"] == 2
         client.disconnect()
