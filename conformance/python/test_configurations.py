@@ -24,7 +24,7 @@ class Group:
         self.hub, self.registry = hub, registry
         self.manager = IoTHubConfigurationManager.from_connection_string(hub.owner)
         self.tag = uuid.uuid4().hex
-        self.condition = f"tags.group = '{self.tag}'"
+        self.condition = f"tags.party = '{self.tag}'"
         self._made = []
 
     def configuration(self, desired=None, **fields):
@@ -48,10 +48,10 @@ class Group:
         return device
 
     def join(self, device):
-        self.registry.update_twin(device.id, Twin(tags={"group": self.tag}))
+        self.registry.update_twin(device.id, Twin(tags={"party": self.tag}))
 
     def leave(self, device):
-        self.registry.update_twin(device.id, Twin(tags={"group": None}))
+        self.registry.update_twin(device.id, Twin(tags={"party": None}))
 
     def desired(self, device):
         return plain(self.registry.get_twin(device.id).properties.desired)
@@ -175,7 +175,7 @@ def test_a_configuration_of_modules_reaches_modules(group):
     camera = make_module(group.hub, group.registry, device.id, "camera")
     other = make_module(group.hub, group.registry, device.id, "other")
     for module in (camera, other):
-        group.registry.update_module_twin(device.id, module.module_id, Twin(tags={"group": group.tag}))
+        group.registry.update_module_twin(device.id, module.module_id, Twin(tags={"party": group.tag}))
     group.create(
         content=ConfigurationContent(module_content={"properties.desired.zoom": 3}),
         target_condition=f"FROM devices.modules WHERE moduleId = 'camera' AND {group.condition}",
@@ -188,7 +188,7 @@ def test_a_configuration_of_modules_reaches_modules(group):
 def test_a_deployment_reaches_the_modules_of_edge_devices(group, device_id):
     group.registry.create_device_with_sas(device_id, None, None, "enabled", True)
     group.registry.create_module_with_sas(device_id, "camera", "iotEdge", None, None)
-    group.registry.update_twin(device_id, Twin(tags={"group": group.tag}))
+    group.registry.update_twin(device_id, Twin(tags={"party": group.tag}))
     made = group.create(content=ConfigurationContent(modules_content={
         "$edgeAgent": {"properties.desired": {"schemaVersion": "1.1", "modules": {"camera": {"type": "docker"}}}},
         "camera": {"properties.desired": {"zoom": 3}, "properties.desired.light.on": True},

@@ -27,11 +27,11 @@ class Jobs:
         self.manager = IoTHubJobManager.from_connection_string(hub.owner)
         self.group = uuid.uuid4().hex
         self.devices = [self.add() for _ in range(3)]
-        self.condition = f"tags.group = '{self.group}'"
+        self.condition = f"tags.party = '{self.group}'"
 
     def add(self):
         device = make_device(self.hub, self.registry)
-        self.registry.update_twin(device.id, Twin(tags={"group": self.group}))
+        self.registry.update_twin(device.id, Twin(tags={"party": self.group}))
         return device
 
     def create(self, job_id=None, **fields):
@@ -96,7 +96,7 @@ def test_a_job_updates_the_twins_that_its_condition_selects(jobs, device):
     for target in jobs.devices:
         twin = jobs.registry.get_twin(target.id)
         assert plain(twin.properties.desired) == {"interval": 5, "o": {"a": 1}}
-        assert twin.tags == {"group": jobs.group, "updated": True}
+        assert twin.tags == {"party": jobs.group, "updated": True}
     assert jobs.desired(device) == {}, "a device outside the condition"
 
 
@@ -125,7 +125,7 @@ def test_a_job_tells_what_became_of_each_device(jobs):
 
 
 def test_a_job_for_nobody_is_done_at_once(jobs):
-    done = jobs.end(jobs.update(desired={"n": 1}, query_condition="tags.group = 'nobody'").job_id)
+    done = jobs.end(jobs.update(desired={"n": 1}, query_condition="tags.party = 'nobody'").job_id)
     assert (done.status, counts(done)) == ("completed", (0, 0, 0, 0, 0))
 
 
@@ -138,7 +138,7 @@ def test_a_twin_job_writes_on_connected_devices(jobs):
 
 
 def test_a_job_calls_a_method_on_each_device(jobs):
-    jobs.registry.update_twin(jobs.devices[2].id, Twin(tags={"group": None}))
+    jobs.registry.update_twin(jobs.devices[2].id, Twin(tags={"party": None}))
     with connected(jobs.devices[0]) as one, connected(jobs.devices[1]) as two:
         answer_methods(one, lambda request: (200, {"got": request.payload, "name": request.name}))
         answer_methods(two, lambda request: (500, "no"))
@@ -176,8 +176,8 @@ def test_a_twin_that_cannot_take_the_update_fails_alone(jobs):
 
 def test_jobs_reach_modules(jobs):
     module = make_module(jobs.hub, jobs.registry, jobs.devices[0].id)
-    jobs.registry.update_module_twin(module.id, module.module_id, Twin(tags={"group": jobs.group}))
-    condition = f"FROM devices.modules WHERE tags.group = '{jobs.group}'"
+    jobs.registry.update_module_twin(module.id, module.module_id, Twin(tags={"party": jobs.group}))
+    condition = f"FROM devices.modules WHERE tags.party = '{jobs.group}'"
     done = jobs.end(jobs.update(desired={"n": 1}, query_condition=condition).job_id)
     assert counts(done) == (1, 1, 0, 0, 0)
     assert plain(jobs.registry.get_module_twin(module.id, module.module_id).properties.desired) == {"n": 1}
