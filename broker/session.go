@@ -110,19 +110,15 @@ func (c *connection) inherit(clean bool) (present byte) {
 	return 1
 }
 
-// identityGone reports whether the hub ended the session because the identity was deleted, or all of them by a reset. Both empty the
-// registry first; a connection that the control API cut ends with the code of a reset, and its identity lives on.
+// identityGone reports whether the hub ended the session because the identity was deleted, or all of them by a reset.
 func (c *connection) identityGone() bool {
 	e := c.ending.Load()
 	if e == nil || e.hub == nil {
 		return false
 	}
 	switch e.hub.Code {
-	case hub.CodeDeviceNotFound, hub.CodeModuleNotFound:
+	case hub.CodeDeviceNotFound, hub.CodeModuleNotFound, hub.CodeClosed:
 		return true
-	case hub.CodeClosed:
-		now, ok := c.broker.generation(c.key)
-		return !ok || c.generation != "" && now != c.generation
 	}
 	return false
 }

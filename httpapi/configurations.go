@@ -49,7 +49,7 @@ func (s *Server) putConfiguration(w http.ResponseWriter, r *http.Request, sv *hu
 // replyConfiguration answers with a configuration and its etag.
 func replyConfiguration(w http.ResponseWriter, c *hub.Configuration) {
 	setETag(w, c.ETag)
-	replyAppended(w, http.StatusOK, c.AppendJSON)
+	replyAppended(w, c.AppendJSON)
 }
 
 // deleteConfiguration is DELETE /configurations/{configuration}.
@@ -72,7 +72,7 @@ func (s *Server) testQueries(w http.ResponseWriter, r *http.Request, sv *hub.Ser
 	if err != nil {
 		return err
 	}
-	replyAppended(w, http.StatusOK, problems.AppendJSON)
+	replyAppended(w, problems.AppendJSON)
 	return nil
 }
 

@@ -17,7 +17,7 @@ func (s *Server) getDigitalTwin(w http.ResponseWriter, r *http.Request, sv *hub.
 		return err
 	}
 	setETag(w, t.ETag())
-	replyAppended(w, http.StatusOK, t.AppendJSON)
+	replyAppended(w, t.AppendJSON)
 	return nil
 }
 
@@ -48,10 +48,10 @@ func (s *Server) postCommand(w http.ResponseWriter, r *http.Request) {
 		s.failNested(w, r, err)
 		return
 	}
-	h := w.Header()
+	h := begin(w)
 	h["x-ms-command-statuscode"] = []string{strconv.Itoa(result.Status)}
 	h["x-ms-request-id"] = []string{result.RequestID}
-	replyText(w, http.StatusOK, result.Payload)
+	writeText(w, http.StatusOK, result.Payload)
 }
 
 func (s *Server) command(w http.ResponseWriter, r *http.Request) (hub.CommandResult, error) {

@@ -17,7 +17,7 @@ func (s *Server) createImportExportJob(w http.ResponseWriter, r *http.Request, s
 	if err != nil {
 		return err
 	}
-	replyAppended(w, http.StatusOK, j.AppendJSON)
+	replyAppended(w, j.AppendJSON)
 	return nil
 }
 
@@ -37,7 +37,7 @@ func (s *Server) getImportExportJob(w http.ResponseWriter, r *http.Request, sv *
 	if err != nil {
 		return err
 	}
-	replyAppended(w, http.StatusOK, j.AppendJSON)
+	replyAppended(w, j.AppendJSON)
 	return nil
 }
 

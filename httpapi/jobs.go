@@ -32,7 +32,7 @@ func (s *Server) cancelJob(w http.ResponseWriter, r *http.Request, sv *hub.Servi
 func replyJob(w http.ResponseWriter) func(hub.Job, error) error {
 	return func(j hub.Job, err error) error {
 		if err == nil {
-			replyAppended(w, http.StatusOK, j.AppendJSON)
+			replyAppended(w, j.AppendJSON)
 		}
 		return err
 	}

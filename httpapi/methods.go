@@ -45,7 +45,7 @@ func (s *Server) postMethod(w http.ResponseWriter, r *http.Request) {
 		s.failNested(w, r, err)
 		return
 	}
-	replyAppended(w, http.StatusOK, func(b []byte) []byte {
+	replyAppended(w, func(b []byte) []byte {
 		b = strconv.AppendInt(append(b, `{"status":`...), int64(result.Status), 10)
 		return append(append(append(b, `,"payload":`...), result.Payload...), '}')
 	})

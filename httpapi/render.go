@@ -16,13 +16,11 @@ const jsonType = "application/json; charset=utf-8"
 // dateTime is how IoT Hub stamps its error replies.
 const dateTime = "2006-01-02T15:04:05.9999999Z"
 
-// begin sets the headers that every answer has, unless the hub gave an id already. The map is written directly: net/http would send "Etag" and "X-Ms-Request-Id",
+// begin sets the headers that every answer has. The map is written directly: net/http would send "Etag" and "X-Ms-Request-Id",
 // and lose the case of property names.
 func begin(w http.ResponseWriter) http.Header {
 	h := w.Header()
-	if h["x-ms-request-id"] == nil {
-		h["x-ms-request-id"] = []string{requestID()}
-	}
+	h["x-ms-request-id"] = []string{requestID()}
 	return h
 }
 
@@ -38,25 +36,31 @@ func reply(w http.ResponseWriter, status int, value any) error {
 
 // replyText answers with a JSON text.
 func replyText(w http.ResponseWriter, status int, body []byte) {
-	h := begin(w)
+	begin(w)
+	writeText(w, status, body)
+}
+
+// writeText is replyText after begin.
+func writeText(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
 	h["Content-Type"] = []string{jsonType}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the client is gone: nobody to tell
 }
 
-// replyAppended answers with the JSON text that write appends.
-func replyAppended(w http.ResponseWriter, status int, write func([]byte) []byte) {
+// replyAppended answers 200 with the JSON text that write appends.
+func replyAppended(w http.ResponseWriter, write func([]byte) []byte) {
 	b := bodyPool.Get().(*bytes.Buffer)
 	text := write(b.AvailableBuffer())
-	replyText(w, status, text)
+	replyText(w, http.StatusOK, text)
 	b.Write(text) // keeps the room for the next
 	releaseBody(b)
 }
 
 // replyList answers with an array of what write appends for each item.
 func replyList[T any](w http.ResponseWriter, items []T, write func([]byte, *T) []byte) {
-	replyAppended(w, http.StatusOK, func(b []byte) []byte {
+	replyAppended(w, func(b []byte) []byte {
 		b = append(b, '[')
 		for i := range items {
 			if i > 0 {

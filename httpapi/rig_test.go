@@ -281,3 +281,10 @@ func poll(t testing.TB, what string, check func() bool) {
 		_ = clock.New().Sleep(context.Background(), time.Millisecond)
 	}
 }
+
+// discarded is an answer that nobody reads.
+type discarded struct{ header http.Header }
+
+func (d *discarded) Header() http.Header         { return d.header }
+func (d *discarded) Write(p []byte) (int, error) { return len(p), nil }
+func (d *discarded) WriteHeader(int)             {}

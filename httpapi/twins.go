@@ -49,5 +49,5 @@ func writeTwin(w http.ResponseWriter, r *http.Request, write twinWrite) error {
 // replyTwin answers with a twin and its etag.
 func replyTwin(w http.ResponseWriter, t *hub.Twin) {
 	setETag(w, t.ETag())
-	replyAppended(w, http.StatusOK, t.AppendJSON)
+	replyAppended(w, t.AppendJSON)
 }

