@@ -65,6 +65,7 @@ type jobOrder struct {
 	update    twinBody
 	ifMatch   string // of the twins that an update is for; "" for any
 	call      MethodCall
+	bytes     int // of the body it came in
 }
 
 // ScheduleJob creates a job from the JSON body of PUT /jobs/v2/{id}. It runs at its start time, at once when that has passed or is not
@@ -89,6 +90,7 @@ func (h *Hub) parseJob(id string, body []byte) (job store.Job, order jobOrder, e
 		return job, order, err
 	}
 	now := h.clock.Now()
+	order.bytes = len(body)
 	job = store.Job{ID: id, Created: now, Condition: v.Get("queryCondition").Text(), MaxExecution: defaultExecution}
 	invalid := func(problem string) error { return h.NewError(CodeArgumentInvalid, problem) }
 	if problem := checkJobID(id, v.Get("jobId")); problem != "" {

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/iolite-emulator/iolite/document"
 	"github.com/iolite-emulator/iolite/store"
 )
 
@@ -403,9 +405,67 @@ func TestTheOldestFinishedJobsAreForgottenFirst(t *testing.T) {
 		}
 		h.jobs.retire(r(f.id), store.Job{Statistics: store.JobStatistics{Devices: f.devices}, End: start}, nil)
 	}
-	for id, status := range map[string]bool{"a": false, "b": true, "c": true} {
-		if _, err := h.jobs.store.Get(ctx, id); (err == nil) != status {
-			t.Errorf("%s: %v", id, err)
+	want := func(kept map[string]bool) {
+		t.Helper()
+		for id, there := range kept {
+			if _, err := h.jobs.store.Get(ctx, id); (err == nil) != there {
+				t.Errorf("%s: %v", id, err)
+			}
 		}
+	}
+	want(map[string]bool{"a": false, "b": true, "c": true})
+	if _, err := h.jobs.store.Create(ctx, store.Job{ID: "d"}); err != nil {
+		t.Fatal(err)
+	}
+	big := r("d")
+	big.body = maxBytesKept + 1
+	h.jobs.retire(big, store.Job{End: start}, nil)
+	want(map[string]bool{"b": false, "c": false, "d": true})
+}
+
+func TestAJobsConditionChoosesItsDevicesAndModules(t *testing.T) {
+	h, _ := newTestHub(t)
+	for _, key := range []store.Key{{DeviceID: "a"}, {DeviceID: "b"}, {DeviceID: "c"}, {DeviceID: "a", ModuleID: "m"}, {DeviceID: "b", ModuleID: "n"}} {
+		addDevice(t, h, key)
+	}
+	tag(t, h, store.Key{DeviceID: "b"}, `{"tags":{"floor":2}}`)
+	for condition, want := range map[string]string{
+		"deviceId IN ['c','a','nobody','a']": "a c", "deviceId = 'a' AND tags.floor = 2": "", "tags.floor = 2": "b", "NOT IS_DEFINED(tags.floor)": "a c", "*": "a b c",
+		"FROM devices.modules WHERE ModuleId = 'm'": "a/m", "FROM devices.modules": "a/m b/n", "deviceId = 'nobody'": "",
+	} {
+		id := newUUID()
+		schedule(t, h, id, tagJob(condition, ""))
+		job := jobWhen(t, h, id, jobCompleted)
+		eventually(t, "it is over", noJobs(h))
+		found := devicesOf(t, h, id)
+		var got []string
+		for key, d := range found {
+			if got = append(got, key); d.Status != store.DeviceCompleted {
+				t.Errorf("%s: %+v", key, d)
+			}
+		}
+		slices.Sort(got)
+		if s := strings.Join(got, " "); s != want || job.Statistics.Devices != len(got) {
+			t.Errorf("%s: %q, want %q", condition, s, want)
+		}
+	}
+	for _, condition := range []string{"tags.", "FROM devices.jobs", " ", "SELECT * FROM devices"} {
+		_, err := h.Admin().ScheduleJob(ctx, "bad", tagJob(condition, ""))
+		wantCode(t, err, CodeArgumentInvalid)
+	}
+}
+
+func TestAJobKeepsOnlySoMuchOfWhatDevicesAnswer(t *testing.T) {
+	h, _ := newTestHub(t)
+	r := &jobRun{id: "j"}
+	answer := MethodResult{Status: 200, Payload: []byte(`"` + strings.Repeat("x", maxMethodPayload-2) + `"`)}
+	kept := 0
+	for range maxJobResponses/maxMethodPayload + 5 {
+		if r.response(h, answer).Payload.Kind() == document.String {
+			kept++
+		}
+	}
+	if kept != maxJobResponses/maxMethodPayload || r.bytes() != maxJobResponses {
+		t.Errorf("%d payloads, %d bytes", kept, r.bytes())
 	}
 }

@@ -18,6 +18,7 @@ const (
 	jobHistory      = 30 * 24 * time.Hour // after a job's end
 	maxJobsKept     = 10_000              // that are over; the oldest go first
 	maxDevicesKept  = 500_000             // of jobs that are over
+	maxBytesKept    = 64 << 20            // of their bodies and of what their devices answered
 	maxJobResponses = 16 << 20            // bytes of payloads that the devices of one job answered
 	jobScan         = 256                 // twins looked at in one go
 	jobCalls        = 500                 // direct methods of one job that wait for responses at once
@@ -37,6 +38,7 @@ type jobs struct {
 	active   map[string]*jobRun
 	finished []finishedJob // in the order of their ends
 	devices  int           // of finished ones
+	bytes    int           // of finished ones
 }
 
 // finishedJob is a job that is over, and when.
@@ -45,12 +47,14 @@ type finishedJob struct {
 	era     int64
 	end     time.Time
 	devices int
+	bytes   int
 }
 
 // jobRun is a job that is not over yet.
 type jobRun struct {
 	id    string
 	era   int64
+	body  int // bytes
 	order jobOrder
 	most  time.Duration // that it may take
 	start *clock.Timer  // nil when it began at once
@@ -58,7 +62,7 @@ type jobRun struct {
 	stop  context.CancelCauseFunc
 
 	mu        sync.Mutex
-	responses int // bytes that devices answered
+	responses int // bytes that devices answered and that are kept
 }
 
 // begin stores a job and has it run at its time.
@@ -83,7 +87,7 @@ func (j *jobs) begin(ctx context.Context, era int64, job store.Job, order jobOrd
 	if err != nil {
 		return store.Job{}, err
 	}
-	r := &jobRun{id: created.ID, era: era, order: order, most: job.MaxExecution}
+	r := &jobRun{id: created.ID, era: era, body: order.bytes, order: order, most: job.MaxExecution}
 	r.ctx, r.stop = context.WithCancelCause(context.Background())
 	j.active[r.id] = r
 	if job.Status == jobScheduled {
@@ -99,6 +103,13 @@ func (j *jobs) launch(r *jobRun) {
 	if !j.hub.pushes.run(func() { j.run(r) }) {
 		r.end()
 	}
+}
+
+// bytes is how much is remembered of a job, besides its devices.
+func (r *jobRun) bytes() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.body + r.responses
 }
 
 // end lets go of a run.
@@ -147,6 +158,9 @@ func (j *jobs) run(r *jobRun) {
 
 // targets finds the devices or modules of a job, and notes them.
 func (j *jobs) targets(r *jobRun) (all []store.Key, err error) {
+	if ids, bounded := r.order.condition.DeviceIDs(); bounded && !r.order.condition.modules() {
+		return j.chosen(r, ids)
+	}
 	var rows []store.TwinRow
 	for after := (store.Key{}); ; after = rows[len(rows)-1].Key {
 		if err := context.Cause(r.ctx); err != nil {
@@ -166,6 +180,23 @@ func (j *jobs) targets(r *jobRun) (all []store.Key, err error) {
 			return all[:before], err
 		}
 	}
+}
+
+// chosen is targets for a condition that names all devices it can be true for, in ascending order.
+func (j *jobs) chosen(r *jobRun, ids []string) (all []store.Key, err error) {
+	for _, id := range ids {
+		row, err := j.hub.twinRow(r.ctx, store.Key{DeviceID: id})
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if r.order.condition.matches(j.hub.queryRow(r.ctx, &row)) {
+			all = append(all, row.Key)
+		}
+	}
+	return all, j.inEra(r, func() error { return j.store.AddDevices(r.ctx, r.id, all) })
 }
 
 // inEra does something that belongs to the era of a run. CodeClosed when that is over.
@@ -207,12 +238,14 @@ func (j *jobs) callOne(r *jobRun, key store.Key) {
 
 // response keeps what a device answered, as long as the job has room for it.
 func (r *jobRun) response(h *Hub, result MethodResult) *store.MethodResponse {
-	r.mu.Lock()
-	before := r.responses
-	r.responses += len(result.Payload)
-	r.mu.Unlock()
 	kept := &store.MethodResponse{Status: result.Status, Payload: document.NullValue}
-	if before+len(result.Payload) > maxJobResponses {
+	r.mu.Lock()
+	room := r.responses+len(result.Payload) <= maxJobResponses
+	if room {
+		r.responses += len(result.Payload)
+	}
+	r.mu.Unlock()
+	if !room {
 		h.log.Warn("a job's devices answered too much: this payload is forgotten", "job", r.id, "bytes", len(result.Payload), "limit", maxJobResponses)
 		return kept
 	}
@@ -329,9 +362,10 @@ func (j *jobs) retire(r *jobRun, job store.Job, err error) {
 	if err != nil {
 		return // forgotten by a reset
 	}
-	j.finished = append(j.finished, finishedJob{id: r.id, era: r.era, end: job.End, devices: job.Statistics.Devices})
-	j.devices += job.Statistics.Devices
-	for len(j.finished) > 1 && (len(j.finished) > maxJobsKept || j.devices > maxDevicesKept) {
+	f := finishedJob{id: r.id, era: r.era, end: job.End, devices: job.Statistics.Devices, bytes: r.bytes()}
+	j.finished = append(j.finished, f)
+	j.devices, j.bytes = j.devices+f.devices, j.bytes+f.bytes
+	for len(j.finished) > 1 && (len(j.finished) > maxJobsKept || j.devices > maxDevicesKept || j.bytes > maxBytesKept) {
 		j.forgetOldest()
 	}
 }
@@ -349,7 +383,7 @@ func (j *jobs) expire() {
 func (j *jobs) forgetOldest() {
 	old := j.finished[0]
 	j.finished = j.finished[1:]
-	j.devices -= old.devices
+	j.devices, j.bytes = j.devices-old.devices, j.bytes-old.bytes
 	if !j.hub.enter(0, old.era) {
 		return
 	}
@@ -371,8 +405,8 @@ func (j *jobs) clear() {
 		}
 	}
 	j.finished = slices.DeleteFunc(j.finished, func(f finishedJob) bool { return f.era != era })
-	j.devices = 0
+	j.devices, j.bytes = 0, 0
 	for _, f := range j.finished {
-		j.devices += f.devices
+		j.devices, j.bytes = j.devices+f.devices, j.bytes+f.bytes
 	}
 }

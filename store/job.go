@@ -43,10 +43,10 @@ const (
 // DeviceJob is what has become of a job at one device, or module.
 type DeviceJob struct {
 	Key
-	Status                  DeviceJobStatus
-	Started, Ended, Updated time.Time       // zero when not yet
-	Response                *MethodResponse // of a direct method that was answered; never changed
-	Problem                 *JobProblem     // of a failure; never changed
+	Status         DeviceJobStatus
+	Started, Ended time.Time       // zero when not yet
+	Response       *MethodResponse // of a direct method that was answered; never changed
+	Problem        *JobProblem     // of a failure; never changed
 }
 
 // MethodResponse is what a device answered to a direct method.
