@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/iolite-emulator/iolite/amqpsrv"
+	"github.com/iolite-emulator/iolite/blob"
 	"github.com/iolite-emulator/iolite/broker"
 	"github.com/iolite-emulator/iolite/certs"
 	"github.com/iolite-emulator/iolite/clock"
@@ -87,7 +88,7 @@ func (e *Emulator) build() error {
 	e.hub, err = hub.New(hub.Config{
 		Engine: store.NewMemory(store.MemoryOptions{Partitions: o.Partitions, EventBytes: o.EventBytes}),
 		Clock:  e.clock, Logger: e.log, Metrics: e.metrics, AuthOff: o.AuthOff, CAs: o.CAs,
-		Poll: o.HTTPPoll, PollInterval: o.HTTPPollInterval, OnViolation: o.OnViolation,
+		Poll: o.HTTPPoll, PollInterval: o.HTTPPollInterval, OnViolation: o.OnViolation, Blobs: blob.New(),
 	})
 	if err != nil {
 		return err

@@ -41,6 +41,21 @@ func TestEverySenderIsHeard(t *testing.T) {
 	}
 }
 
+// Every round trip of device management is answered.
+func TestEveryExchangeIsAnswered(t *testing.T) {
+	e := embed(t)
+	b := bench{exchangeCount: 40, registered: minRegistered}
+	if err := e.register(t.Context(), b.registered); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range b.exchanges(e) {
+		f, err := x.measure()
+		if err != nil || f.P50 <= 0 || f.P99 < f.P50 {
+			t.Errorf("%s: %+v, %v", x.name, f, err)
+		}
+	}
+}
+
 // recorder is a sender that acknowledges everything at once and remembers what it was told.
 type recorder struct {
 	sends    []int

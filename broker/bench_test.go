@@ -73,6 +73,55 @@ func benchmarkTelemetry(b *testing.B, secure bool, mode, bag string) {
 	_ = peer.Close()
 }
 
+// BenchmarkRequests measures twins and direct methods of one device on plain TCP, one at a time: twin-get and twin-report from the device to
+// the hub and back, method from the hub to the device and back. Allocations are those of hub and broker; the client makes none for twins.
+func BenchmarkRequests(b *testing.B) {
+	b.Run("twin-get", func(b *testing.B) { benchmarkTwin(b, get("1"), "$iothub/twin/res/200/?$rid=1") })
+	b.Run("twin-report", func(b *testing.B) {
+		benchmarkTwin(b, report("1", `{"battery":55}`), "$iothub/twin/res/204/?$rid=1&$version=2")
+	})
+	b.Run("method", func(b *testing.B) {
+		r := newRig(b)
+		c := r.connect("d1")
+		c.subscribe(0, methodsFilter)
+		_ = c.conn.SetDeadline(time.Time{})
+		b.ReportAllocs()
+		for b.Loop() {
+			done := r.invokeLater(device("d1"), "reboot", `{"in":5}`)
+			_, id, _ := strings.Cut(c.expect(packets.Publish).TopicName, "=")
+			c.send(telemetry("$iothub/methods/res/200/?$rid="+id, 0, `{"ok":true}`))
+			if got := <-done; got.err != nil {
+				b.Fatal(got.err)
+			}
+		}
+	})
+}
+
+func benchmarkTwin(b *testing.B, request packets.Packet, answer string) {
+	r := newRig(b)
+	r.desire(device("d1"), `{"telemetryInterval":5,"mode":"eco"}`)
+	c := r.connect("d1")
+	c.subscribe(0, twinFilter)
+	message := encode(b, request)
+	c.send(request)
+	c.expectPublish(answer)
+	_ = c.conn.SetDeadline(time.Time{})
+	b.ReportAllocs()
+	for b.Loop() {
+		mustWrite(b, c.conn, message)
+		if _, err := c.r.Discard(1); err != nil {
+			b.Fatal(err)
+		}
+		n, _, err := packets.DecodeLength(c.r)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := c.r.Discard(n); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func mustWrite(b *testing.B, c net.Conn, p []byte) {
 	if _, err := c.Write(p); err != nil {
 		b.Fatal(err)

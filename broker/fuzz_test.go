@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"encoding/json"
 	"io"
 	"net"
 	"sync"
@@ -11,6 +12,15 @@ import (
 	"github.com/iolite-emulator/iolite/clock"
 	"github.com/iolite-emulator/iolite/door"
 )
+
+// subscription is a SUBSCRIBE.
+func subscription(filters ...string) packets.Packet {
+	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1}
+	for _, f := range filters {
+		pk.Filters = append(pk.Filters, packets.Subscription{Filter: f, Qos: 1})
+	}
+	return pk
+}
 
 // Whatever bytes a peer sends, in whatever pieces, before or after it has connected: its connection ends with it, its session
 // too, and nobody else notices.
@@ -23,6 +33,8 @@ func FuzzConnection(f *testing.F) {
 	f.Add(append(subscribe, 0x40, 2, 0, 1, 0x40, 2, 0, 0, 0xC0, 0, 0xE0, 0), true, byte(1))
 	f.Add([]byte{0x82, 6, 0, 1, 0, 1, '#', 0}, true, byte(0))
 	f.Add([]byte{0x30, 0xFF, 0xFF, 0xFF, 0x7F}, true, byte(0))
+	f.Add(encode(f, subscription(twinFilter, desiredFilter, methodsFilter), get("1"), report("2", `{"a":{"b":null}}`), telemetry("$iothub/methods/res/200/?$rid=1", 3, "{}")), true, byte(9))
+	f.Add(encode(f, subscription(twinFilter), report("&$version=x", `[`), report("", `{}`), get(""), telemetry("$iothub/methods/res/x/?$rid=1", 0, "")), true, byte(40))
 	r.sendC2D("a", "b")
 	bystander := r.connect("d2")
 	f.Fuzz(func(t *testing.T, data []byte, connected bool, piece byte) {
@@ -47,6 +59,10 @@ func FuzzConnection(f *testing.F) {
 			if c.Key == device("d1") {
 				t.Fatal("the session outlives its connection")
 			}
+		}
+		r.t = t
+		if twin := r.reported(device("d1")); !json.Valid([]byte(twin)) || len(twin) > 1<<20 {
+			t.Fatalf("the reported properties are %q", clip(twin))
 		}
 		_ = bystander.conn.SetDeadline(clock.Wall().Add(patient))
 		bystander.t = t

@@ -110,15 +110,19 @@ func (c *connection) inherit(clean bool) (present byte) {
 	return 1
 }
 
-// identityGone reports whether the hub ended the session because the identity was deleted, or all of them by a reset.
+// identityGone reports whether the hub ended the session because the identity was deleted, or all of them by a reset. Both empty the
+// registry first; a connection that the control API cut ends with the code of a reset, and its identity lives on.
 func (c *connection) identityGone() bool {
 	e := c.ending.Load()
 	if e == nil || e.hub == nil {
 		return false
 	}
 	switch e.hub.Code {
-	case hub.CodeDeviceNotFound, hub.CodeModuleNotFound, hub.CodeClosed:
+	case hub.CodeDeviceNotFound, hub.CodeModuleNotFound:
 		return true
+	case hub.CodeClosed:
+		now, ok := c.broker.generation(c.key)
+		return !ok || c.generation != "" && now != c.generation
 	}
 	return false
 }

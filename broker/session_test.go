@@ -102,6 +102,22 @@ func TestSessionsEndWithTheirIdentity(t *testing.T) {
 	}
 }
 
+// A connection that the control API cuts is lost like any other: the session is kept.
+func TestASessionOutlivesACut(t *testing.T) {
+	r := newRig(t)
+	c := r.connect("d1")
+	c.subscribe(1, c2dFilter)
+	r.hub.Disconnect("d1")
+	c.expectClosed()
+	r.eventually("the end of the connection", func() bool { return r.connections() == 0 })
+	again := newClientOf(t, r)
+	if ack := again.hello("d1"); !ack.SessionPresent {
+		t.Error("no session present")
+	}
+	r.sendC2D("x")
+	again.expect(packets.Publish)
+}
+
 func (r *rig) keptSessions() int {
 	r.broker.sessions.mu.Lock()
 	defer r.broker.sessions.mu.Unlock()

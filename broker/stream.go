@@ -140,10 +140,11 @@ func (s *stream) backlog() int {
 	return s.writing + len(*s.out)
 }
 
-// giveUp closes the stream of a peer that does not read, without what waits for it. The caller holds mu.
+// giveUp closes the stream of a peer that does not read, at once and without what waits for it. The caller holds mu.
 func (s *stream) giveUp() {
 	s.slow, s.out, s.after = true, nil, nil
 	s.startClose()
+	_ = s.conn.SetWriteDeadline(clock.Wall())
 }
 
 // awaitRoom waits while too much is unread. The caller holds mu.

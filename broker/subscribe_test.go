@@ -97,7 +97,8 @@ func TestUnsubscribeIsAlwaysAcknowledged(t *testing.T) {
 }
 
 func FuzzFilterAndTopic(f *testing.F) {
-	for _, s := range []string{c2dFilter, "devices/d1/modules/m1/#", "$iothub/twin/res/#", "devices/d1/messages/events/$.mid=1", ""} {
+	for _, s := range []string{c2dFilter, "devices/d1/modules/m1/#", "$iothub/twin/res/#", "devices/d1/messages/events/$.mid=1", "",
+		"$iothub/twin/GET/?$rid=1", "$iothub/twin/PATCH/properties/reported/?$version=3&$rid=a", "$iothub/methods/res/200/?$rid=1"} {
 		f.Add(s)
 	}
 	var d, m connection
@@ -116,6 +117,17 @@ func FuzzFilterAndTopic(f *testing.F) {
 		}
 		if (dOK && !d.owns(s)) || (mOK && !m.owns(s)) || (d.owns(s) && m.owns(s)) {
 			t.Fatalf("whose is %q?", s)
+		}
+		twin, isTwin := parseTwinTopic(s)
+		method, isMethod := parseMethodTopic(s)
+		if (isTwin || isMethod) && (dOK || mOK || strings.Contains(s, "#") || !strings.HasPrefix(s, "$iothub/")) || isTwin && isMethod {
+			t.Fatalf("%q is the topic of two operations, or of none", s)
+		}
+		if isTwin && (!strings.Contains(s, twin.rid) || twin.base < 0 || twin.base > 0 && twin.bad != "") {
+			t.Fatalf("%q is read as %+v", s, twin)
+		}
+		if isMethod && !strings.HasPrefix(s, "$iothub/methods/res/") || method.status != int(int32(method.status)) {
+			t.Fatalf("%q is read as %+v", s, method)
 		}
 		for _, c := range []*connection{&d, &m} {
 			if c.topicRule(s).reason == "" || c.filterRule(s).reason == "" {

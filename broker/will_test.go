@@ -20,6 +20,8 @@ func TestWill(t *testing.T) {
 		"lost":        {func(_ *rig, c *client) { _ = c.conn.Close() }, true},
 		"half packet": {func(_ *rig, c *client) { _, _ = c.conn.Write([]byte{0x30, 9, 0}); _ = c.conn.Close() }, true},
 		"offence":     {func(_ *rig, c *client) { c.send(telemetry("x", 0, "")); c.expectClosed() }, true},
+		"cut":         {func(r *rig, c *client) { r.hub.Disconnect("d1"); c.expectClosed() }, true},
+		"reset":       {func(r *rig, c *client) { _ = r.hub.Reset(context.Background()); c.expectClosed() }, false},
 		"replaced":    {func(r *rig, c *client) { r.connect("d1"); c.expectClosed() }, true},
 		"deleted": {func(r *rig, c *client) {
 			_ = r.hub.Admin().DeleteIdentity(context.Background(), device("d1"), "*")

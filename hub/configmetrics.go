@@ -21,9 +21,7 @@ func (h *Hub) count(ctx context.Context, list []Configuration) error {
 	for i := range list {
 		c := &list[i]
 		c.SystemMetrics = systemMetrics(&c.Configuration)
-		for _, m := range c.Metrics.Members() {
-			c.CustomMetrics = append(c.CustomMetrics, Metric{Name: m.Name, Query: m.Value.Text()})
-		}
+		c.CustomMetrics = customMetrics(&c.Configuration)
 		for _, metrics := range [][]Metric{c.SystemMetrics, c.CustomMetrics} {
 			for j := range metrics {
 				q, err := query.Parse(metrics[j].Query)
@@ -93,6 +91,14 @@ func countRow(row query.Row, counters []metricCount) error {
 		}
 	}
 	return nil
+}
+
+// customMetrics are the metrics that a configuration brings, not counted yet.
+func customMetrics(c *store.Configuration) (metrics []Metric) {
+	for _, m := range c.Metrics.Members() {
+		metrics = append(metrics, Metric{Name: m.Name, Query: m.Value.Text()})
+	}
+	return metrics
 }
 
 // systemMetrics are the metrics that every configuration of a kind has. Their queries are those of the real hub.

@@ -3,7 +3,7 @@
 //
 // Locks, in the order in which they may be taken:
 //
-//  0. configurations.change, then configurations.using; jobs.mu
+//  0. configurations.change, then configurations.using; jobs.mu; transfers.mu
 //  1. queue.mu: one identity's peer (its session, queue and poll memory), or the feedback queue; never two of them at once
 //  2. peerShard.mu, violations.mu, provenTokens.mu, Hub.modules, ServiceSession.mu, outbox.mu, pending.mu, gate.mu for reading
 //  3. services.mu, workers.mu
@@ -53,6 +53,7 @@ type Config struct {
 	Poll         PollMode              // [PollEnforce]
 	PollInterval time.Duration         // [25 minutes]
 	OnViolation  func(Violation)       // called for every poll violation, without locks [none]
+	Blobs        Blobs                 // storage of import and export jobs [none: they are refused]
 }
 
 // Hub is one IoT Hub. All methods may be called from any goroutine.
@@ -83,6 +84,7 @@ type Hub struct {
 	jobs        jobs
 
 	configurations configurations
+	transfers      transfers
 
 	seed   maphash.Seed
 	shards [peerShards]peerShard
@@ -122,6 +124,7 @@ func New(cfg Config) (*Hub, error) {
 	h.feedback.init(h)
 	h.services.hub = h
 	h.configurations.hub, h.configurations.store = h, cfg.Engine.Configurations()
+	h.transfers.hub = h
 	h.jobs = jobs{hub: h, store: cfg.Engine.Jobs(), active: map[string]*jobRun{}}
 	return h, nil
 }
@@ -133,6 +136,7 @@ func (h *Hub) Close() {
 	h.feedback.clear()
 	h.services.sweep(h.NewError(CodeClosed))
 	h.jobs.clear()
+	h.transfers.clear()
 	h.pushes.stop()
 }
 

@@ -38,6 +38,7 @@ func (h *Hub) Reset(ctx context.Context) error {
 	h.feedback.forget()
 	h.services.sweep(h.NewError(CodeClosed))
 	h.jobs.clear()
+	h.transfers.clear()
 	h.configurations.clear()
 	h.ClearViolations()
 	return nil

@@ -7,9 +7,11 @@ import uuid
 import certifi
 import pytest
 from azure.iot.hub import IoTHubRegistryManager
+from msrest.exceptions import HttpOperationError
 
 import hub as hubs
 from events import Reader
+from service import Service
 
 MAIN_ADDRESS = "127.0.0.3"
 MOVED_ADDRESS = "127.0.3.3"
@@ -73,10 +75,38 @@ def reader(hub):
 
 
 @dataclasses.dataclass(frozen=True)
+class Moved:
+    """The hub whose clock is moved, and a registry manager for it."""
+    hub: hubs.Hub
+    registry: IoTHubRegistryManager
+
+
+@pytest.fixture
+def moved(moved_hub):
+    """The SDK makes a token for each request, by the real time."""
+    return Moved(moved_hub, IoTHubRegistryManager.from_connection_string(moved_hub.owner))
+
+
+@pytest.fixture(scope="session")
+def service(registry):
+    return Service(registry)
+
+
+@dataclasses.dataclass(frozen=True)
 class Device:
     id: str
     key: str
     secondary_key: str
+    generation_id: str
+    connection_string: str
+    module_id: None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+    id: str  # of its device
+    module_id: str
+    key: str
     generation_id: str
     connection_string: str
 
@@ -90,9 +120,38 @@ def make_device(hub, registry, status="enabled"):
     )
 
 
+def make_module(hub, registry, device_id, module_id="camera"):
+    made = registry.create_module_with_sas(device_id, module_id, "", None, None)
+    key = made.authentication.symmetric_key.primary_key
+    return Module(device_id, module_id, key, made.generation_id, hub.device(device_id, key, module_id))
+
+
 @pytest.fixture
 def device(hub, registry):
     return make_device(hub, registry)
+
+
+@pytest.fixture
+def module(hub, registry, device):
+    return make_module(hub, registry, device.id)
+
+
+@pytest.fixture(params=["device", "module"])
+def identity(request):
+    """A device, then a module: for what both do alike."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["device", "module"])
+def moved_identity(request, moved):
+    """The same on the hub whose clock is moved."""
+    device = make_device(moved.hub, moved.registry)
+    return device if request.param == "device" else make_module(moved.hub, moved.registry, device.id)
+
+
+@pytest.fixture
+def device_id():
+    return f"py-{uuid.uuid4()}"
 
 
 _hubs = []
@@ -103,5 +162,7 @@ def pytest_runtest_makereport(item, call):
     """A failure shows what the hubs had to say."""
     report = (yield).get_result()
     if report.failed:
+        if call.excinfo and isinstance(call.excinfo.value, HttpOperationError):
+            report.sections.append(("the hub's answer", call.excinfo.value.response.text))
         for running in _hubs:
             report.sections.append((f"log of the hub on {running.address}", running.log_tail()))

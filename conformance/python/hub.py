@@ -85,6 +85,10 @@ class Hub:
         """The connection string of the policy iothubowner."""
         return self.info["connectionString"]
 
+    def policy(self, name):
+        """The connection string of one of the hub's policies."""
+        return next(policy["connectionString"] for policy in self.info["policies"] if policy["name"] == name)
+
     @property
     def event_hub(self):
         """The connection string of the Event Hubs-compatible endpoint, over TLS."""

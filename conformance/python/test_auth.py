@@ -2,19 +2,16 @@
 
 import asyncio
 import datetime
-import hashlib
 import threading
 import uuid
 
 import pytest
-from azure.iot.device import IoTHubDeviceClient, X509
+from azure.iot.device import IoTHubDeviceClient
 from azure.iot.device.aio import IoTHubDeviceClient as AsyncDeviceClient
 from azure.iot.device.exceptions import ClientError, CredentialError
 from azure.iot.hub import IoTHubRegistryManager
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from certificates import SelfSigned
 from conftest import make_device
 from devices import closing, connected, each_door
 from events import body, annotations
@@ -105,7 +102,7 @@ def test_a_self_signed_certificate_is_known_by_its_thumbprint(hub, registry, rea
     certificate = SelfSigned(tmp_path, "py-x509")
     device_id = f"py-x509-{uuid.uuid4()}"
     registry.create_device_with_x509(device_id, certificate.sha1, certificate.sha1, "enabled")
-    with closing(certificate.client(hub, device_id, options)) as client:
+    with closing(_client(certificate, hub, device_id, options)) as client:
         client.send_message("signed")
     event = reader.of(device_id)[0]
     assert body(event) == b"signed"
@@ -117,7 +114,7 @@ def test_a_sha_256_thumbprint_serves_as_the_secondary(hub, registry, tmp_path, o
     certificate = SelfSigned(tmp_path, "py-x509")
     device_id = f"py-x509-{uuid.uuid4()}"
     registry.create_device_with_x509(device_id, "A" * 64, certificate.sha256, "enabled")
-    with closing(certificate.client(hub, device_id, options)) as client:
+    with closing(_client(certificate, hub, device_id, options)) as client:
         client.connect()
         assert client.connected
 
@@ -127,14 +124,14 @@ def test_another_certificate_is_refused(hub, registry, tmp_path, options):
     registered, presented = SelfSigned(tmp_path, "registered"), SelfSigned(tmp_path, "presented")
     device_id = f"py-x509-{uuid.uuid4()}"
     registry.create_device_with_x509(device_id, registered.sha1, registered.sha1, "enabled")
-    with closing(presented.client(hub, device_id, options)) as client:
+    with closing(_client(presented, hub, device_id, options)) as client:
         with pytest.raises(CredentialError):
             client.connect()
 
 
 @each_door
 def test_a_certificate_does_not_open_a_device_with_keys(hub, device, tmp_path, options):
-    with closing(SelfSigned(tmp_path, device.id).client(hub, device.id, options)) as client:
+    with closing(_client(SelfSigned(tmp_path, device.id), hub, device.id, options)) as client:
         with pytest.raises(CredentialError):
             client.connect()
 
@@ -161,31 +158,5 @@ def _refused(connection_string, options):
             client.connect()
 
 
-class SelfSigned:
-    """A device certificate that vouches for itself, in files as the SDK wants it."""
-
-    def __init__(self, directory, name):
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        now = datetime.datetime.now(datetime.timezone.utc)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject).issuer_name(subject).public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
-            .sign(key, hashes.SHA256())
-        )
-        der = certificate.public_bytes(serialization.Encoding.DER)
-        self.sha1 = hashlib.sha1(der).hexdigest().upper()
-        self.sha256 = hashlib.sha256(der).hexdigest().upper()
-        self._certificate = directory / f"{self.sha1}.pem"
-        self._key = directory / f"{self.sha1}.key"
-        self._certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        self._key.write_bytes(key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption(),
-        ))
-
-    def client(self, hub, device_id, options):
-        return IoTHubDeviceClient.create_from_x509_certificate(
-            X509(str(self._certificate), str(self._key)), hub.address, device_id, **options
-        )
+def _client(certificate, hub, device_id, options):
+    return IoTHubDeviceClient.create_from_x509_certificate(certificate.files, hub.address, device_id, **options)

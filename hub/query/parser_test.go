@@ -3,6 +3,7 @@ package query_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -200,8 +201,10 @@ func FuzzParse(f *testing.F) {
 	}
 	r := parseRow(f, exampleTwin)
 	f.Fuzz(func(t *testing.T, text string) {
-		if c, err := query.ParseCondition(text); err == nil {
-			c.Matches(r)
+		if c, err := query.ParseCondition(text); err == nil && c.Matches(r) {
+			if ids, bounded := c.DeviceIDs(); bounded && !slices.Contains(ids, "d1") {
+				t.Fatalf("%q selects d1, but says that it selects only %q", text, ids)
+			}
 		}
 		q, err := query.Parse(text)
 		var syntax *query.SyntaxError

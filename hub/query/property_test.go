@@ -2,6 +2,7 @@ package query_test
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -62,6 +63,59 @@ func TestMembershipIsAChainOfComparisons(t *testing.T) {
 			}
 		}
 	})
+}
+
+// conditions makes conditions about device ids, joined in any way.
+func conditions(depth int) *rapid.Generator[string] {
+	return rapid.Custom(func(t *rapid.T) string {
+		form := rapid.IntRange(0, 8).Draw(t, "form")
+		if depth == 0 {
+			form %= 6
+		}
+		switch form {
+		case 0:
+			return "deviceId = " + rapid.SampledFrom([]string{`'d1'`, `'d2'`, `1`, `null`}).Draw(t, "id")
+		case 1:
+			return rapid.SampledFrom([]string{`'d1' == id`, `"d2" = devices.deviceId`, `deviceId[0] = 'd1'`, `deviceId.x = 'd1'`}).Draw(t, "id")
+		case 2:
+			return rapid.SampledFrom([]string{`deviceId != 'd1'`, `deviceId < 'd2'`, `deviceId >= 'd1'`, `deviceId = deviceId`}).Draw(t, "id")
+		case 3:
+			return "deviceId IN " + rapid.SampledFrom([]string{`['d1', 'd3']`, `['d2']`, `[]`, `[1, 'd1']`}).Draw(t, "ids")
+		case 4:
+			return "deviceId NIN " + rapid.SampledFrom([]string{`['d1', 'd3']`, `['d2']`, `[]`}).Draw(t, "ids")
+		case 5:
+			return rapid.SampledFrom([]string{`tags.floor = 3`, `tags.floor = 4`, `tags.missing = 1`, `tags.floor IN ['d1']`, `true`}).Draw(t, "other")
+		case 6:
+			return "NOT (" + conditions(depth-1).Draw(t, "of") + ")"
+		}
+		word := " AND "
+		if form == 8 {
+			word = " OR "
+		}
+		return "(" + conditions(depth-1).Draw(t, "left") + word + conditions(depth-1).Draw(t, "right") + ")"
+	})
+}
+
+// TestNoDeviceIsMissedByItsID holds for any condition: what it selects is among the devices that it says it is about.
+func TestNoDeviceIsMissedByItsID(t *testing.T) {
+	r, narrowed := parseRow(t, exampleTwin), 0
+	rapid.Check(t, func(t *rapid.T) {
+		text := conditions(3).Draw(t, "condition")
+		c, err := query.ParseCondition(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids, bounded := c.DeviceIDs()
+		if bounded {
+			narrowed++
+		}
+		if bounded && !slices.Contains(ids, "d1") && c.Matches(r) {
+			t.Fatalf("%s selects d1, but says that it selects only %q", text, ids)
+		}
+	})
+	if narrowed == 0 {
+		t.Error("no condition was about certain devices")
+	}
 }
 
 // TestIntegersCompareExactly holds for all of 64 bits.

@@ -1,0 +1,94 @@
+package broker
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/iolite-emulator/iolite/hub"
+)
+
+// full is a JSON text of the largest payload of a direct method.
+func full() string { return `"` + strings.Repeat("x", 128<<10-2) + `"` }
+
+// A client that does not read costs no more than maxBacklog, however many direct methods are called on it. The calls end with its
+// connection, long before it would count as slow by the time it takes; another device notices nothing.
+func TestDirectMethodsThatPileUpCutTheClient(t *testing.T) {
+	r := newRig(t)
+	c := r.pipe()
+	c.hello("d1")
+	c.subscribe(0, methodsFilter)
+	other := r.connect("d2")
+	other.subscribe(0, methodsFilter)
+	const calls = maxBacklog/(128<<10) + 1
+	var calling sync.WaitGroup
+	for range calls {
+		calling.Go(func() {
+			if _, err := r.invoke(device("d1"), "flood", full()); errorCode(err) != hub.CodeConnectionClosed {
+				t.Error(err)
+			}
+		})
+	}
+	calling.Wait()
+	r.expectRule("slow-consumer")
+	done := r.invokeLater(device("d2"), "reboot", "")
+	other.expectPublish("$iothub/methods/POST/reboot/?$rid=1")
+	other.send(telemetry("$iothub/methods/res/200/?$rid=1", 0, ""))
+	if got := <-done; got.err != nil {
+		t.Error(got.err)
+	}
+}
+
+// The same for desired properties: back ends that change them do not wait for the device.
+func TestDesiredChangesThatPileUpCutTheClient(t *testing.T) {
+	r := newRig(t)
+	c := r.pipe()
+	c.hello("d1")
+	c.subscribe(0, desiredFilter)
+	patch := "{" + members(7, 4000) + "}"
+	for range maxBacklog/len(patch) + 10 { // those behind the last one that fits find nobody
+		r.desire(device("d1"), patch)
+	}
+	r.expectRule("slow-consumer")
+	r.eventually("the end of the session", func() bool { return len(r.hub.Connections()) == 0 })
+}
+
+// What the client has read no longer counts: a client that reads gets more than could ever wait for it at once.
+func TestAClientThatReadsIsNotCutByWhatWasPushed(t *testing.T) {
+	r := newRig(t)
+	c := r.connect("d1")
+	c.subscribe(0, desiredFilter)
+	patch, version := "{"+members(7, 4000)+"}", 1
+	for range 3 {
+		for range maxBacklog / 2 / len(patch) {
+			r.desire(device("d1"), patch)
+		}
+		for range maxBacklog / 2 / len(patch) {
+			version++
+			c.expectPublish("$iothub/twin/PATCH/properties/desired/?$version=" + strconv.Itoa(version))
+		}
+	}
+}
+
+// Answers wait for the client: who asks for his twin without reading is no longer read from, and then cut.
+func TestAClientThatReadsNoTwinIsCut(t *testing.T) {
+	r := newRig(t, impatient(connectTimeout, 500*time.Millisecond))
+	r.desire(device("d1"), "{"+members(7, 4000)+"}")
+	c := r.pipe()
+	c.hello("d1")
+	c.subscribe(0, twinFilter)
+	request, sent := encode(t, get("1")), 0
+	for {
+		if _, err := c.conn.Write(request); err != nil {
+			break
+		}
+		sent++
+	}
+	r.expectRule("slow-consumer")
+	// One chunk hangs in the write, another one waits with one answer too many, and the inbox holds what was read with the last request.
+	if most := (2*highWater+28000)/28000 + 2; sent > most {
+		t.Errorf("%d requests were taken from a client that does not read, want at most %d", sent, most)
+	}
+}
