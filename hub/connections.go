@@ -61,45 +61,49 @@ func remote(c *door.Conn) string {
 	return c.RemoteAddr().String()
 }
 
-// Disconnect ends the sessions of a device and its modules, cutting connections that only they use, and returns how many.
+// Disconnect ends the sessions of a device and its modules, cutting connections that only they use, and returns how many. A connection is
+// cut before its sessions end, so that nobody says goodbye on it: half a goodbye keeps the Node SDK waiting for the other half, 45 s long.
 func (h *Hub) Disconnect(deviceID string) int {
 	keys, err := h.deviceKeys(context.Background(), deviceID)
 	if err != nil {
 		h.log.Error("the modules of a device cannot be listed", "device", deviceID, "error", err)
 	}
-	var cut []*door.Conn
-	n := 0
-	for _, key := range keys {
-		p := h.findPeer(key)
-		if p == nil {
-			continue
-		}
-		if s := p.session; s != nil {
-			n++
-			cut = append(cut, s.options.Conn)
-			p.end(s, h.NewError(CodeClosed, "the connection was cut by the control API"))
-		}
-		h.unlockPeer(p)
-	}
-	shared := h.connsInUse()
-	for _, c := range cut {
-		if c != nil && !shared[c] {
+	sessions := h.sessionsOf(keys)
+	shared := h.connsInUse(keys)
+	for _, s := range sessions {
+		if c := s.options.Conn; c != nil && !shared[c] {
 			c.Cut()
 		}
 	}
-	return n
+	for key, s := range sessions {
+		if p := h.findPeer(key); p != nil {
+			p.end(s, h.NewError(CodeClosed, "the connection was cut by the control API"))
+			h.unlockPeer(p)
+		}
+	}
+	return len(sessions)
 }
 
-// connsInUse returns the connections that carry a session.
-func (h *Hub) connsInUse() map[*door.Conn]bool {
-	used := map[*door.Conn]bool{}
-	for _, key := range h.peerKeys() {
+// sessionsOf returns the sessions that identities have now.
+func (h *Hub) sessionsOf(keys []store.Key) map[store.Key]*DeviceSession {
+	sessions := map[store.Key]*DeviceSession{}
+	for _, key := range keys {
 		if p := h.findPeer(key); p != nil {
 			if p.session != nil {
-				used[p.session.options.Conn] = true
+				sessions[key] = p.session
 			}
 			h.unlockPeer(p)
 		}
+	}
+	return sessions
+}
+
+// connsInUse returns the connections that carry a session of anybody but the identities of others.
+func (h *Hub) connsInUse(others []store.Key) map[*door.Conn]bool {
+	keys := slices.DeleteFunc(h.peerKeys(), func(key store.Key) bool { return slices.Contains(others, key) })
+	used := map[*door.Conn]bool{}
+	for _, s := range h.sessionsOf(keys) {
+		used[s.options.Conn] = true
 	}
 	return used
 }
