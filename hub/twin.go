@@ -314,6 +314,9 @@ func (h *Hub) checkPart(name string, v document.Value, most int) error {
 	if size := twin.Size(v); size > most {
 		return h.NewError(CodeArgumentInvalid, fmt.Sprintf("%s would have %s", name, sizes(size, most)))
 	}
+	if length := twin.Length(v); length > most*twin.MaxStretch { // what does not count must not fill the memory either
+		return h.NewError(CodeArgumentInvalid, fmt.Sprintf("the JSON of %s would have %s", name, sizes(length, most*twin.MaxStretch)))
+	}
 	if problem := twin.Check(v); problem != "" {
 		return h.NewError(CodeArgumentInvalid, name+": "+problem)
 	}

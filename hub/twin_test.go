@@ -187,6 +187,30 @@ func TestGrowingTwinStaysInItsLimits(t *testing.T) {
 	}
 }
 
+// TestWhatTheLimitDoesNotCountIsBoundedToo: control characters and empty values have no size, but take memory.
+func TestWhatTheLimitDoesNotCountIsBoundedToo(t *testing.T) {
+	for name, value := range map[string]string{
+		"control characters": `"` + strings.Repeat(`\u0001`, 4000) + `"`,
+		"empty objects":      "[" + strings.Repeat("{},", 8000) + "{}]",
+		"empty texts":        "[" + strings.Repeat(`"",`, 8000) + `""]`,
+		"nothing":            "[" + strings.Repeat(`[[[]]],`, 4000) + `[]]`,
+	} {
+		h, _ := newTestHub(t)
+		s := connect(t, h, "d")
+		var err error
+		n := 0
+		for ; err == nil && n < 20; n++ {
+			_, err = s.UpdateReported(ctx, fmt.Appendf(nil, `{"k%d":%s}`, n, value), 0)
+		}
+		if codeOf(err) != CodeArgumentInvalid || n*len(value) > 512<<10 {
+			t.Errorf("%s: %d patches of %d bytes, %v", name, n, len(value), err)
+		}
+		if _, err = s.UpdateReported(ctx, []byte(`{"k0":null,"k9":"small"}`), 0); err != nil {
+			t.Errorf("%s: a patch that makes it smaller: %v", name, err)
+		}
+	}
+}
+
 func TestReportedPatches(t *testing.T) {
 	h, _ := newTestHub(t)
 	s := connect(t, h, "d")

@@ -13,6 +13,7 @@ import (
 const (
 	MaxTags     = 8 << 10  // bytes, as Size counts them
 	MaxSection  = 32 << 10 // bytes of desired and of reported properties each
+	MaxStretch  = 8        // Iolite's own: how many times longer than those the JSON of a part may be
 	maxName     = 1 << 10  // bytes
 	maxText     = 4 << 10  // bytes
 	maxDepth    = 10       // objects and arrays inside each other, the section itself not counted

@@ -254,6 +254,21 @@ func TestSize(t *testing.T) {
 	}
 }
 
+// TestLength: what Size leaves out counts, and nothing counts less than it takes.
+func TestLength(t *testing.T) {
+	for text, want := range map[string]int{`{}`: 2, `{"a":[{},{}]}`: 15, `{"a":"\u0001\u0001"}`: 21, `{"a":12345678901234567890}`: 27, `{"\"":[true,null,"é"]}`: 27} {
+		if got := twin.Length(parse(t, text)); got != want {
+			t.Errorf("%s: %d, want %d", text, got, want)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		v := of(t, documents(true).Draw(t, "document"))
+		if length, written := twin.Length(v), len(write(v)); length < written || length > 3*written+10 {
+			t.Errorf("%s: %d, and %d bytes", write(v), length, written)
+		}
+	})
+}
+
 func TestWithoutDropsWhatTheHubWrites(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"$metadata":{"a":1},"$version":3,"a":1}`: `{"a":1}`,
