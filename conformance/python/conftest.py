@@ -10,6 +10,7 @@ from azure.iot.hub import IoTHubRegistryManager
 from msrest.exceptions import HttpOperationError
 
 import hub as hubs
+from certificates import Authority
 from events import Reader
 from service import Service
 
@@ -18,9 +19,15 @@ MOVED_ADDRESS = "127.0.3.3"
 
 
 @pytest.fixture(scope="session")
-def hub(binary, certs_dir, tmp_path_factory):
+def hub(binary, certs_dir, tmp_path_factory, authority):
     """The hub that every test shares. Its clock is never moved: the SDKs' tokens live by the real time."""
-    yield from _running(binary, MAIN_ADDRESS, certs_dir, tmp_path_factory)
+    yield from _running(binary, MAIN_ADDRESS, certs_dir, tmp_path_factory, f"--x509-ca={authority.path}")
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    """The CA that the hub knows devices by."""
+    return Authority(tmp_path_factory.mktemp("authority"), "devices")
 
 
 @pytest.fixture(scope="session")
@@ -29,8 +36,8 @@ def moved_hub(binary, certs_dir, tmp_path_factory):
     yield from _running(binary, MOVED_ADDRESS, certs_dir, tmp_path_factory)
 
 
-def _running(binary, address, certs_dir, tmp_path_factory):
-    running = hubs.Hub(binary, address, certs_dir, tmp_path_factory.mktemp("hub") / "log").start()
+def _running(binary, address, certs_dir, tmp_path_factory, *flags):
+    running = hubs.Hub(binary, address, certs_dir, tmp_path_factory.mktemp("hub") / "log", *flags).start()
     _hubs.append(running)
     _trust(running.ca_path)
     yield running

@@ -11,7 +11,7 @@ from azure.iot.device.aio import IoTHubDeviceClient as AsyncDeviceClient
 from azure.iot.device.exceptions import ClientError, CredentialError
 from azure.iot.hub import IoTHubRegistryManager
 
-from certificates import SelfSigned
+from certificates import Authority, SelfSigned
 from conftest import make_device
 from devices import closing, connected, each_door
 from events import body, annotations
@@ -102,7 +102,7 @@ def test_a_self_signed_certificate_is_known_by_its_thumbprint(hub, registry, rea
     certificate = SelfSigned(tmp_path, "py-x509")
     device_id = f"py-x509-{uuid.uuid4()}"
     registry.create_device_with_x509(device_id, certificate.sha1, certificate.sha1, "enabled")
-    with closing(_client(certificate, hub, device_id, options)) as client:
+    with closing(_client(certificate.files, hub, device_id, options)) as client:
         client.send_message("signed")
     event = reader.of(device_id)[0]
     assert body(event) == b"signed"
@@ -114,7 +114,7 @@ def test_a_sha_256_thumbprint_serves_as_the_secondary(hub, registry, tmp_path, o
     certificate = SelfSigned(tmp_path, "py-x509")
     device_id = f"py-x509-{uuid.uuid4()}"
     registry.create_device_with_x509(device_id, "A" * 64, certificate.sha256, "enabled")
-    with closing(_client(certificate, hub, device_id, options)) as client:
+    with closing(_client(certificate.files, hub, device_id, options)) as client:
         client.connect()
         assert client.connected
 
@@ -124,16 +124,34 @@ def test_another_certificate_is_refused(hub, registry, tmp_path, options):
     registered, presented = SelfSigned(tmp_path, "registered"), SelfSigned(tmp_path, "presented")
     device_id = f"py-x509-{uuid.uuid4()}"
     registry.create_device_with_x509(device_id, registered.sha1, registered.sha1, "enabled")
-    with closing(_client(presented, hub, device_id, options)) as client:
+    with closing(_client(presented.files, hub, device_id, options)) as client:
         with pytest.raises(CredentialError):
             client.connect()
 
 
 @each_door
 def test_a_certificate_does_not_open_a_device_with_keys(hub, device, tmp_path, options):
-    with closing(_client(SelfSigned(tmp_path, device.id), hub, device.id, options)) as client:
+    with closing(_client(SelfSigned(tmp_path, device.id).files, hub, device.id, options)) as client:
         with pytest.raises(CredentialError):
             client.connect()
+
+
+@each_door
+def test_a_certificate_of_a_known_ca_opens_the_device_of_its_name(hub, registry, reader, authority, device_id, options):
+    registry.create_device_with_certificate_authority(device_id, "enabled")
+    with closing(_client(authority.files(device_id), hub, device_id, options)) as client:
+        client.send_message("signed by the CA")
+        assert client.get_twin()["reported"] == {"$version": 1}
+    assert body(reader.of(device_id)[0]) == b"signed by the CA"
+
+
+@each_door
+def test_a_certificate_of_another_name_or_another_ca_is_refused(hub, registry, authority, tmp_path, device_id, options):
+    registry.create_device_with_certificate_authority(device_id, "enabled")
+    for files in (authority.files(f"{device_id}-other"), Authority(tmp_path, "stranger").files(device_id)):
+        with closing(_client(files, hub, device_id, options)) as client:
+            with pytest.raises(CredentialError):
+                client.connect()
 
 
 @each_door
@@ -158,5 +176,5 @@ def _refused(connection_string, options):
             client.connect()
 
 
-def _client(certificate, hub, device_id, options):
-    return IoTHubDeviceClient.create_from_x509_certificate(certificate.files, hub.address, device_id, **options)
+def _client(files, hub, device_id, options):
+    return IoTHubDeviceClient.create_from_x509_certificate(files, hub.address, device_id, **options)

@@ -55,9 +55,9 @@ class Jobs:
         """Waits for the end of a job."""
         return eventually(lambda: (job := self.get(job_id)).status in FINAL and job)
 
-    def rows(self, job_id):
+    def rows(self, job_id, condition="IS_DEFINED(deviceId)"):
         """What the job did to each device, by its id. The SDK makes twins of the rows, and keeps what twins do not have aside."""
-        text = f"SELECT * FROM devices.jobs WHERE devices.jobs.jobId = '{job_id}'"
+        text = f"SELECT * FROM devices.jobs WHERE devices.jobs.jobId = '{job_id}' AND {condition}"
         result = self.registry.query_iot_hub(QuerySpecification(query=text))
         assert result.type == "DeviceJob"
         return {item.device_id: {"status": item.status, **item.additional_properties} for item in result.items}
@@ -122,6 +122,22 @@ def test_a_job_tells_what_became_of_each_device(jobs):
         assert row["startTimeUtc"] <= row["endTimeUtc"]
         assert row["createdDateTimeUtc"] <= row["lastUpdatedDateTimeUtc"]
         assert "error" not in row
+
+
+def test_what_became_of_devices_is_asked_for_by_condition(jobs):
+    with connected(jobs.devices[0]) as client:
+        answer_methods(client, lambda request: (207, {"n": 1}))
+        job_id = jobs.end(jobs.call("m", {}).job_id).job_id
+    ids = [device.id for device in jobs.devices]
+    for condition, wanted in {
+        "devices.jobs.status = 'completed'": ids[:1],
+        "status = 'failed'": ids[1:],
+        f"deviceId = '{ids[2]}'": ids[2:],
+        "devices.jobs.outcome.deviceMethodResponse.status = 207": ids[:1],
+        "devices.jobs.jobType = 'scheduleUpdateTwin'": [],
+        "devices.jobs.createdTimeUtc > '2020-01-01'": ids,
+    }.items():
+        assert set(jobs.rows(job_id, condition)) == set(wanted), condition
 
 
 def test_a_job_for_nobody_is_done_at_once(jobs):

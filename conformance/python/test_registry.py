@@ -2,9 +2,11 @@
 
 import base64
 import string
+import time
 import uuid
 
 import pytest
+from azure.core.credentials import AccessToken
 from azure.iot.device import IoTHubDeviceClient
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import (
@@ -412,6 +414,16 @@ def test_each_policy_has_its_rights_in_the_registry(hub, device, device_id):
     refused(401, "IotHubUnauthorizedAccess", reads.bulk_create_or_update_devices, [item(device_id, "create")])
     writes.create_device_with_sas(device_id, None, None, "enabled")
     writes.delete_device(device_id)
+
+
+def test_tokens_of_microsoft_entra_are_refused(hub, device):
+    class Credential:
+        def get_token(self, *_, **__):
+            return AccessToken("header.payload.signature", int(time.time()) + 3600)
+
+    manager = IoTHubRegistryManager.from_token_credential(hub.address, Credential())
+    refused(401, "IotHubUnauthorizedAccess", manager.get_device, device.id)
+    manager.amqp_svc_client = None  # which the SDK would otherwise say goodbye to
 
 
 def test_a_purge_empties_the_queue_and_counts(registry, device):
