@@ -3,6 +3,8 @@ package httpapi
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -146,6 +148,69 @@ func (*scripted) SetDeadline(time.Time) error      { return nil }
 func (*scripted) SetReadDeadline(time.Time) error  { return nil }
 func (*scripted) SetWriteDeadline(time.Time) error { return nil }
 
+// heard is a scripted peer that keeps what it hears.
+type heard struct {
+	scripted
+	said bytes.Buffer
+}
+
+func (h *heard) Write(p []byte) (int, error) { return h.said.Write(p) }
+
+// serviceRoutes are the routes that read a body.
+var serviceRoutes = []struct{ method, path string }{
+	{"PUT", "/devices/d2"}, {"POST", "/devices"}, {"PUT", "/devices/d1/modules/m1"}, {"POST", "/devices/query"}, {"POST", "/devices/keys/regenerate"},
+	{"PATCH", "/twins/d1"}, {"PUT", "/twins/d1"}, {"POST", "/twins/d1/methods"}, {"PUT", "/jobs/v2/j1"}, {"POST", "/jobs/create"},
+	{"PUT", "/configurations/c1"}, {"POST", "/configurations/testQueries"}, {"POST", "/devices/d1/applyConfigurationContent"},
+	{"PATCH", "/digitaltwins/d1"}, {"POST", "/digitaltwins/d1/commands/c1"},
+}
+
+// Whatever a back end sends, it is answered, with JSON or nothing, and never with an error of ours.
+func FuzzServiceBody(f *testing.F) {
+	for i, seed := range []string{
+		`{"deviceId":"d2","authentication":{"type":"selfSigned","x509Thumbprint":{"primaryThumbprint":null}},"capabilities":{"iotEdge":true},"parentScopes":["ms-azure-iot-edge://x"]}`,
+		`[{"id":"b1","importMode":"create","tags":{"a":[1e400,{"b":null}]},"properties":{"desired":null}},{"id":"d1","importMode":"updateTwin","twinETag":"*","tags":{}}]`,
+		`{"moduleId":"m1","managedBy":"x"}`, `{"query":"SELECT COUNT() AS n, tags.a FROM devices WHERE tags.a > 1 GROUP BY tags.a"}`,
+		`{"policyKey":"both","devices":[{"id":"d1"},{"id":"d1","moduleId":"m1"}]}`, `{"tags":{"a":{"b":1.0}},"properties":{"desired":{"$version":7,"x":[{"y":"\u0000"}]}}}`,
+		`{"properties":{"desired":{"a":4503599627370496}}}`, `{"methodName":"m","payload":{"a" : 1.50},"connectTimeoutInSeconds":10,"responseTimeoutInSeconds":20}`,
+		`{"type":"scheduleUpdateTwin","queryCondition":"tags.a = 1","updateTwin":{"etag":"*","tags":{"b":2}},"maxExecutionTimeInSeconds":10}`,
+		`{"type":"export","outputBlobContainerUri":"https://storage.example/c?sig=s"}`,
+		`{"content":{"deviceContent":{"properties.desired.a":1}},"targetCondition":"tags.a = 1","metrics":{"queries":{"q":"SELECT deviceId FROM devices"}}}`,
+		`{"targetCondition":"*","customMetricQueries":{"q":"SELECT"}}`, `{"modulesContent":{"$edgeAgent":{"properties.desired":{}}}}`,
+		`[{"op":"add","path":"/a~1b","value":{"$metadata":{}}},{"op":"remove","path":"/c/d"}]`, `"text"`,
+	} {
+		f.Add(uint8(i), []byte(seed))
+	}
+	log := &lockedBuffer{}
+	manual := clock.NewManual(start)
+	h, err := hub.New(hub.Config{Engine: store.NewMemory(store.MemoryOptions{EventBytes: 1 << 20}), Clock: manual, Logger: slog.New(slog.DiscardHandler), AuthOff: true})
+	must(f, err)
+	s := New(Config{Hub: h, Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError}))})
+	f.Cleanup(func() {
+		s.Close()
+		h.Close()
+		manual.Stop()
+	})
+	_, err = h.Admin().CreateIdentity(f.Context(), store.Identity{Key: store.Key{DeviceID: "d1"}, IoTEdge: true})
+	must(f, err)
+	f.Fuzz(func(t *testing.T, route uint8, body []byte) {
+		to := serviceRoutes[int(route)%len(serviceRoutes)]
+		raw := fmt.Appendf(nil, "%s %s%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", to.method, to.path, version, len(body), body)
+		c := &heard{scripted: scripted{in: bytes.NewReader(raw)}}
+		s.Serve(door.Wrap(c, door.HTTPS))
+		response, err := http.ReadResponse(bufio.NewReader(&c.said), nil)
+		must(t, err)
+		defer response.Body.Close()
+		answer, err := io.ReadAll(response.Body)
+		must(t, err)
+		if text := log.String(); response.StatusCode >= 500 && response.StatusCode != http.StatusNotImplemented || text != "" {
+			t.Fatalf("status %d: %s\n%s", response.StatusCode, answer, text)
+		}
+		if len(answer) > 0 && !json.Valid(answer) {
+			t.Fatalf("the answer is %q", answer)
+		}
+	})
+}
+
 // Whatever a client sends, the server neither panics nor hangs.
 func FuzzRequest(f *testing.F) {
 	for _, seed := range []string{
@@ -157,6 +222,8 @@ func FuzzRequest(f *testing.F) {
 		"POST /devices" + version + " HTTP/1.1\r\nHost: x\r\nContent-Length: 32\r\n\r\n[{\"id\":\"b1\",\"importMode\":\"create\"}]",
 		"GET /$iothub/websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
 			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n\x82\x81aaaaa",
+		"PATCH /twins/d1" + version + " HTTP/1.1\r\nHost: x\r\nIf-Match: W/\"*\"\r\nContent-Length: 2\r\n\r\n{}", "GET /jobs/v2/query" + version + "&jobType=x HTTP/1.1\r\nHost: x\r\nx-ms-continuation: ajE\r\n\r\n",
+		"POST /twins/d1/methods HTTP/1.1\r\nHost: x\r\nx-ms-edge-moduleId: d1/%2f\r\nContent-Length: 2\r\n\r\n{}GET / HTTP/1.1\r\nHost: x\r\n\r\n",
 		"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", "GET http://x/devices HTTP/1.0\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
 	} {
 		f.Add([]byte(seed))

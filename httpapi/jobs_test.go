@@ -106,6 +106,7 @@ func TestEveryServiceRouteNeedsItsRight(t *testing.T) {
 		{"POST", "/twins/d1/methods", "registryReadWrite"}, {"POST", "/twins/d1/modules/m1/methods", "device"}, {"POST", "/devices/keys/regenerate", "registryRead"},
 		{"POST", "/devices/query", "registryReadWrite"},
 		{"PUT", "/jobs/v2/j1", "registryReadWrite"}, {"GET", "/jobs/v2/j1", "device"}, {"POST", "/jobs/v2/j1/cancel", "device"}, {"GET", "/jobs/v2/query", "registryRead"},
+		{"GET", "/jobs", "service"}, {"POST", "/jobs/create", "service"}, {"GET", "/jobs/j1", "service"}, {"DELETE", "/jobs/j1", "service"},
 		{"GET", "/configurations", "service"}, {"GET", "/configurations/c1", "service"}, {"PUT", "/configurations/c1", "registryRead"}, {"DELETE", "/configurations/c1", "registryRead"},
 		{"POST", "/configurations/testQueries", "service"}, {"POST", "/devices/d1/applyConfigurationContent", "service"},
 		{"GET", "/digitaltwins/d1", "registryReadWrite"}, {"PATCH", "/digitaltwins/d1", "registryReadWrite"}, {"POST", "/digitaltwins/d1/commands/c1", "registryReadWrite"},

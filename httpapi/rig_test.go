@@ -49,6 +49,7 @@ type rig struct {
 	door   *door.Listener
 	tls    *tls.Config // of a client
 	client *http.Client
+	blobs  *heldBlobs
 	log    *lockedBuffer
 }
 
@@ -60,10 +61,10 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 // newTunedRig is newRig with a server that is changed before it serves.
 func newTunedRig(t testing.TB, tune func(*Server), change ...func(*Config)) *rig {
 	t.Helper()
-	r := &rig{t: t, clock: clock.NewManual(start), log: &lockedBuffer{}}
+	r := &rig{t: t, clock: clock.NewManual(start), blobs: &heldBlobs{release: make(chan struct{})}, log: &lockedBuffer{}}
 	logger := slog.New(slog.NewTextHandler(r.log, nil))
 	var err error
-	r.hub, err = hub.New(hub.Config{Engine: store.NewMemory(store.MemoryOptions{Partitions: 4}), Clock: r.clock, Logger: logger})
+	r.hub, err = hub.New(hub.Config{Engine: store.NewMemory(store.MemoryOptions{Partitions: 4}), Clock: r.clock, Logger: logger, Blobs: r.blobs})
 	must(t, err)
 	ca, err := certs.Open("", certs.Options{})
 	must(t, err)
