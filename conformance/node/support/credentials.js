@@ -33,8 +33,8 @@ function byToken({ host, deviceId, moduleId }, sharedAccessSignature) {
 }
 
 /** A provider with a client certificate ({cert, key} as PEM). */
-function byCertificate({ host, deviceId }, { cert, key }) {
-  return X509AuthenticationProvider.fromX509Options(deviceId, host, { cert, key });
+function byCertificate({ host, deviceId, moduleId }, { cert, key }) {
+  return new X509AuthenticationProvider({ host, deviceId, moduleId, x509: { cert, key } });
 }
 
 module.exports = { LIFETIME_S, token, byKey, byToken, byCertificate };

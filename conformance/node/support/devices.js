@@ -25,10 +25,10 @@ async function create(fields = {}) {
 }
 
 /**
- * A device client on `door`, closed when the test ends. It never retries, so that a refusal reaches the test as the
- * exception the SDK made of it. `client.transport` is the SDK's own transport object, for what only that one shows.
+ * A client made with the SDK's transport of `door`, closed when the test ends. It never retries, so that a refusal reaches the test
+ * as the exception the SDK made of it. `client.transport` is the SDK's own transport object, for what only that one shows.
  */
-function client(t, door, device, provider = byKey(device, device.key)) {
+function observed(t, door, make) {
   let transport;
   class Observed extends door.Transport {
     constructor(...args) {
@@ -36,11 +36,16 @@ function client(t, door, device, provider = byKey(device, device.key)) {
       transport = this;
     }
   }
-  const made = Client.fromAuthenticationProvider(provider, Observed);
+  const made = make(Observed);
   made.setRetryPolicy(new NoRetry());
   made.transport = transport;
   t.after(() => made.close());
   return made;
+}
+
+/** A device client on `door`, closed when the test ends. */
+function client(t, door, device, provider = byKey(device, device.key)) {
+  return observed(t, door, (Transport) => Client.fromAuthenticationProvider(provider, Transport));
 }
 
 /** As client, and open. An HTTPS client polls only when told to (client.transport.receive()), once. */
@@ -51,4 +56,11 @@ async function connect(t, door, device, provider) {
   return made;
 }
 
-module.exports = { freshId, create, client, connect };
+/** Breaks a client's connection with no goodbye of its protocol; a WebSocket of AMQP still says its own. */
+function tear({ transport }, door) {
+  if (door.protocol === 'mqtt') return transport._mqtt._mqttClient.stream.destroy();
+  const { socket } = transport._amqp._rheaConnection;
+  return socket.destroy ? socket.destroy(new Error('torn by the test')) : socket.end(); // without an error rhea would not notice
+}
+
+module.exports = { freshId, create, observed, client, connect, tear };

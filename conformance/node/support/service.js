@@ -1,8 +1,8 @@
 'use strict';
 
-// Back-end clients: registry, cloud-to-device, feedback.
+// Back-end clients: registry, jobs, digital twins, direct methods, cloud-to-device, feedback; and requests made by hand.
 
-const { Registry, Client, Amqp, AmqpWs } = require('azure-iothub');
+const { Registry, Client, JobClient, DigitalTwinClient, IoTHubTokenCredentials, Amqp, AmqpWs } = require('azure-iothub');
 const { NoRetry, Message } = require('azure-iot-common');
 const hub = require('./hub');
 const { token } = require('./credentials');
@@ -19,7 +19,39 @@ async function load() {
 /** A token of a policy over the whole hub; it outlives every move of the hub's clock. */
 const policyToken = (name, options) => token(info.hostname, policies[name].primaryKey, { policy: name, ...options });
 
-const registry = (policy = 'iothubowner') => Registry.fromSharedAccessSignature(policyToken(policy));
+/** make(policy), once for each policy: these clients keep their connections. */
+function once(make, defaultPolicy) {
+  const made = new Map();
+  return (policy = defaultPolicy) => {
+    if (!made.has(policy)) made.set(policy, make(policy));
+    return made.get(policy);
+  };
+}
+
+const registry = once((policy) => Registry.fromSharedAccessSignature(policyToken(policy)), 'iothubowner');
+
+const jobs = once((policy) => JobClient.fromSharedAccessSignature(policyToken(policy)), 'iothubowner');
+
+/** A digital twin client. It takes a connection string only, and its tokens last an hour: not for tests that move the clock. */
+const digitalTwins = () => new DigitalTwinClient(new IoTHubTokenCredentials(info.connectionString));
+
+/** A service client for direct methods, which need no connection. */
+const methods = once((policy) => Client.fromSharedAccessSignature(policyToken(policy)), 'service');
+
+/**
+ * A request to the service API by hand, for what no SDK sends. A `body` that is no string becomes JSON. Answers {status, headers, text,
+ * body}, the last one parsed if it is JSON.
+ */
+async function rest(method, path, { policy = 'iothubowner', body, headers = {} } = {}) {
+  const response = await fetch(`https://${info.hostname}${path}${path.includes('?') ? '&' : '?'}api-version=2021-04-12`, {
+    method,
+    headers: { authorization: policyToken(policy), ...(body === undefined ? {} : { 'content-type': 'application/json; charset=utf-8' }), ...headers },
+    body: body === undefined || typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body),
+  });
+  const text = await response.text();
+  const isJson = text && response.headers.get('content-type')?.includes('json');
+  return { status: response.status, headers: response.headers, text, body: isJson ? JSON.parse(text) : undefined };
+}
 
 const TRANSPORTS = [
   { name: 'AMQP', Transport: Amqp },
@@ -44,12 +76,9 @@ function message(body, { properties = {}, ...fields } = {}) {
 
 /** Empties a device's queue. The Node SDK has no call for it; this is the documented request behind the others'. */
 async function purge(deviceId) {
-  const response = await fetch(`https://${info.hostname}/devices/${encodeURIComponent(deviceId)}/commands?api-version=2021-04-12`, {
-    method: 'DELETE',
-    headers: { authorization: policyToken('service') },
-  });
-  if (response.status !== 200) throw new Error(`purge answered ${response.status}: ${await response.text()}`);
-  return response.json();
+  const answer = await rest('DELETE', `/devices/${encodeURIComponent(deviceId)}/commands`, { policy: 'service' });
+  if (answer.status !== 200) throw new Error(`purge answered ${answer.status}: ${answer.text}`);
+  return answer.body;
 }
 
 /** How many messages wait for the device, locked ones included. */
@@ -62,7 +91,7 @@ async function queued(deviceId) {
 const deviceConnectionString = (deviceId) => info.devices.find((device) => device.deviceId === deviceId).connectionString;
 
 module.exports = {
-  TRANSPORTS, load, policyToken, deviceConnectionString, registry, connect, message, purge, queued,
+  TRANSPORTS, load, policyToken, deviceConnectionString, registry, jobs, digitalTwins, methods, rest, connect, message, purge, queued,
   get host() { return info.hostname; },
   get policies() { return policies; },
   get connectionString() { return info.connectionString; },
