@@ -6,7 +6,12 @@ const assert = require('node:assert/strict');
 const { before, describe, test } = require('node:test');
 const devices = require('../../support/devices');
 const hub = require('../../support/hub');
+const methods = require('../../support/methods');
+const modules = require('../../support/modules');
 const service = require('../../support/service');
+const twins = require('../../support/twins');
+const { byKey } = require('../../support/credentials');
+const { PEERS } = require('../../support/peers');
 const { speaking } = require('../../support/doors');
 const { messagesOf } = require('../../support/inbox');
 const { fileScope } = require('../../support/scope');
@@ -103,4 +108,75 @@ describe('a connection', () => {
       await Promise.all(clients.map((client) => client.lost));
     });
   }
+});
+
+describe('the state of a connection', () => {
+  const stateOf = async (identity) => (await twins.get(identity)).connectionState;
+
+  for (const peer of PEERS) {
+    for (const door of CONNECTED_DOORS) {
+      /** Connects with a listener for everything that the hub may tell. */
+      async function busy(t) {
+        const identity = await peer.create();
+        const client = await peer.connect(t, door, identity);
+        await twins.follow(client);
+        await methods.answer(client, 'any', () => ({ payload: 1 }));
+        assert.equal(await stateOf(identity), 'Connected');
+        return { identity, client };
+      }
+
+      test(`of a ${peer.kind} on ${door.name} is right after a goodbye`, async (t) => {
+        const { identity, client } = await busy(t);
+        await client.close();
+        await hub.until('it is Disconnected', async () => (await stateOf(identity)) === 'Disconnected');
+      });
+
+      test(`of a ${peer.kind} on ${door.name} is right when its socket breaks, and it may come back`, async (t) => {
+        const { identity, client } = await busy(t);
+        devices.tear(client, door);
+        await hub.until('it is Disconnected', async () => (await stateOf(identity)) === 'Disconnected');
+        const again = await peer.connect(t, door, identity);
+        await twins.follow(again);
+        assert.equal(await stateOf(identity), 'Connected');
+      });
+
+      test(`of a ${peer.kind} on ${door.name} stays Connected when a newer connection takes over`, async (t) => {
+        const { identity, client } = await busy(t);
+        const lost = new Promise((resolve) => { client.once('disconnect', resolve); });
+        const changes = await twins.follow(await peer.connect(t, door, identity));
+        await lost;
+        assert.equal(await stateOf(identity), 'Connected');
+        await twins.desire(identity, { for: 'the newer' });
+        assert.equal((await changes.take()).for, 'the newer');
+      });
+
+      test(`of a ${peer.kind} on ${door.name} ends with its device: disabled or deleted`, async (t) => {
+        const registry = service.registry();
+        const [disabled, deleted] = [await busy(t), await busy(t)];
+        const lost = [disabled, deleted].map(({ client }) => new Promise((resolve) => { client.once('disconnect', resolve); }));
+        const { responseBody } = await registry.get(disabled.identity.deviceId);
+        await registry.update({ ...responseBody, status: 'disabled' });
+        await registry.delete(deleted.identity.deviceId);
+        await Promise.all(lost);
+        assert.equal(await stateOf(disabled.identity), 'Disconnected');
+        const client = peer.client(t, door, disabled.identity, byKey(disabled.identity, disabled.identity.key));
+        await assert.rejects(async () => {
+          await client.open();
+          await client.getTwin();
+        }, { name: 'UnauthorizedError' });
+      });
+    }
+  }
+
+  test('does not depend on another identity of the same device', async (t) => {
+    const [MQTT] = CONNECTED_DOORS;
+    const device = await devices.create();
+    const module = await modules.create({ deviceId: device.deviceId });
+    const client = await devices.connect(t, MQTT, device);
+    assert.deepEqual([await stateOf(device), await stateOf(module)], ['Connected', 'Disconnected']);
+    await modules.connect(t, MQTT, module);
+    await client.close();
+    await hub.until('the device is Disconnected', async () => (await stateOf(device)) === 'Disconnected');
+    assert.equal(await stateOf(module), 'Connected');
+  });
 });

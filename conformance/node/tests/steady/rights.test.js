@@ -11,6 +11,7 @@ const devices = require('../../support/devices');
 const service = require('../../support/service');
 const { token } = require('../../support/credentials');
 const { consumer } = require('../../support/telemetry');
+const { refusal } = require('../../support/refusal');
 const { message } = service;
 
 // article "Control access to IoT Hub": the rights of the five policies that every hub has
@@ -74,6 +75,42 @@ for (const [policy, may] of Object.entries(POLICIES)) {
       assert.equal(response.status, may.serve ? 200 : 401);
     });
 
+    test(`${may.serve ? 'reads and writes' : 'may neither read nor write'} twins`, async () => {
+      const registry = service.registry(policy);
+      await check(may.serve, () => registry.getTwin(target.deviceId));
+      await check(may.serve, () => registry.updateTwin(target.deviceId, { tags: { a: 1 } }, '*'));
+      await check(may.serve, () => registry.createQuery('SELECT deviceId FROM devices', 1).next());
+      const path = `/digitaltwins/${target.deviceId}`;
+      assert.equal((await service.rest('GET', path, { policy })).status, may.serve ? 200 : 401);
+      assert.equal((await service.rest('PATCH', path, { policy, body: [{ op: 'add', path: '/a', value: 1 }] })).status, may.serve ? 202 : 401);
+    });
+
+    test(`${may.serve ? 'calls' : 'may not call'} methods`, async () => {
+      const call = () => service.methods(policy).invokeDeviceMethod(target.deviceId, { methodName: 'any' });
+      await assert.rejects(call(), may.serve ? refusal(404, 'DeviceNotOnline', 404103) : REFUSED);
+    });
+
+    test(`${may.serve ? 'schedules' : 'may not schedule'} jobs`, async () => {
+      const jobs = service.jobs(policy);
+      const jobId = devices.freshId('job');
+      const start = new Date(Date.now() + 3_600_000);
+      await check(may.serve, () => jobs.scheduleTwinUpdate(jobId, "deviceId = 'nobody'", { etag: '*', tags: { a: 1 } }, start, 60));
+      await check(may.serve, () => jobs.getJob(jobId));
+      await check(may.serve, () => jobs.createQuery().next());
+      await check(may.serve, () => jobs.cancelJob(jobId));
+    });
+
+    test(`${may.read ? 'reads' : 'may not read'} and ${may.write ? 'writes' : 'may not write'} configurations`, async () => {
+      const registry = service.registry(policy);
+      const { responseBody: { id } } = await service.registry().addConfiguration({ id: devices.freshId('cfg'), content: { deviceContent: { 'properties.desired.a': 1 } }, targetCondition: '' });
+      const other = devices.freshId('cfg');
+      await check(may.read, () => registry.getConfiguration(id));
+      await check(may.read, () => registry.getConfigurations());
+      await check(may.write, () => registry.addConfiguration({ id: other, content: { deviceContent: { 'properties.desired.a': 1 } }, targetCondition: '' }));
+      await check(may.write, () => registry.removeConfiguration(id));
+      for (const left of [id, other]) await service.registry().removeConfiguration(left).catch((err) => assert.equal(err.response.statusCode, 404));
+    });
+
     test(`${may.serve ? 'reads' : 'may not read'} telemetry`, async (t) => {
       const { primaryKey } = service.policies[policy];
       const connectionString = service.eventHubs
@@ -121,6 +158,14 @@ describe('a service token', () => {
   test('signed with the secondary key is as good', async () => {
     const registry = Registry.fromSharedAccessSignature(token(service.host, service.policies.registryRead.secondaryKey, { policy: 'registryRead' }));
     assert.equal((await registry.get(target.deviceId)).responseBody.deviceId, target.deviceId);
+  });
+
+  test('of a device opens no twin but by its own doors', async () => {
+    const narrow = token(`${service.host}/devices/${target.deviceId}`, target.key);
+    for (const path of [`/twins/${target.deviceId}`, `/digitaltwins/${target.deviceId}`]) {
+      const response = await fetch(`https://${service.host}${path}?api-version=2021-04-12`, { headers: { authorization: narrow } });
+      assert.equal(response.status, 401, path);
+    }
   });
 
   test('over a device alone does not open the registry', async () => {
