@@ -36,6 +36,7 @@ type connection struct {
 	devicebound   devicebound
 	desired       bool // the hub pushes changes of desired properties
 	methods       bool // the hub pushes direct methods
+	ridWarned     bool // the log has a line about a request without $rid
 	goodbye       bool // DISCONNECT came
 
 	ending atomic.Pointer[ending] // why the hub ended the connection; the first reason stays

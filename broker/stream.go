@@ -45,7 +45,7 @@ type stream struct {
 	room     sync.Cond // signalled when out became shorter, or the stream ended
 	out      *[]byte   // complete packets for the peer; nil when there are none
 	after    []func()  // called when out has been written
-	writing  int       // bytes that flush has taken out of out and not yet written
+	writing  int32     // bytes that flush has taken out of out and not yet written
 	flushing bool      // the flush goroutine lives
 	closing  bool
 	slow     bool          // the peer did not read for stall, or not enough
@@ -135,9 +135,9 @@ func (s *stream) startClose() {
 // backlog is how many bytes wait for the peer. The caller holds mu.
 func (s *stream) backlog() int {
 	if s.out == nil {
-		return s.writing
+		return int(s.writing)
 	}
-	return s.writing + len(*s.out)
+	return int(s.writing) + len(*s.out)
 }
 
 // giveUp closes the stream of a peer that does not read, at once and without what waits for it. The caller holds mu.
@@ -186,7 +186,7 @@ func (s *stream) flush() {
 		batch, after := s.out, s.after
 		s.out, s.after = nil, nil
 		if batch != nil {
-			s.writing = len(*batch)
+			s.writing = int32(len(*batch))
 		}
 		s.mu.Unlock()
 		err := s.write(batch)

@@ -69,7 +69,7 @@ func parseVersion(text string) (version int64, problem string) {
 // answerTwin handles a PUBLISH to a twin topic. QoS 1 is acknowledged once the hub has done what was asked, before the answer.
 func (c *connection) answerTwin(r twinRequest, pk *packets.Packet) error {
 	if r.rid == "" || len(r.rid) > maxRequestID {
-		ruleNoRequestID.log(c.broker.log, "twin request ignored", slog.String("identity", c.key.String()), slog.String("topic", clip(pk.TopicName)))
+		c.warnRequestID(pk.TopicName)
 		return c.acknowledge(pk)
 	}
 	answer := replies.Get().(*reply)
@@ -93,6 +93,15 @@ func (c *connection) answerTwin(r twinRequest, pk *packets.Packet) error {
 	}
 	answer.packet = appendPublish(answer.packet[:0], answer.topic, 0, 0, answer.body)
 	return c.send(answer.packet)
+}
+
+// warnRequestID says once for each connection why a request is not answered.
+func (c *connection) warnRequestID(topic string) {
+	if c.ridWarned {
+		return
+	}
+	c.ridWarned = true
+	ruleNoRequestID.log(c.broker.log, "MQTT twin request ignored", slog.String("identity", c.key.String()), slog.String("topic", clip(topic)))
 }
 
 // reply is the memory that the answer to one twin request is made in.
