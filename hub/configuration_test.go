@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/iolite-emulator/iolite/store"
 )
@@ -438,4 +439,65 @@ func TestTwinsAreAsTheLastConfigurationsWantThem(t *testing.T) {
 			wantTwin(t, h, key, `{}`, "")
 		}
 	}
+}
+
+// TestTwinsDependOnlyOnWhatIsThereNow holds for any configurations, and any order in which they and tags come and go: a twin has what
+// the configurations that are for it now want, by their precedence, and its own properties.
+func TestTwinsDependOnlyOnWhatIsThereNow(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		h, c := newTestHub(t)
+		key := store.Key{DeviceID: "d"}
+		addDevice(t, h, key)
+		tag(t, h, key, `{"tags":{"t":0},"properties":{"desired":{"own":1}}}`)
+		type conf struct {
+			priority, tag, created int
+			settings               map[string]int
+		}
+		confs, current := map[string]*conf{}, 0
+		for step := range rapid.IntRange(1, 25).Draw(rt, "steps") {
+			c.Advance(time.Second)
+			id := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "id")
+			priority, wanted := rapid.IntRange(0, 2).Draw(rt, "priority"), rapid.IntRange(0, 1).Draw(rt, "tag")
+			old := confs[id]
+			switch {
+			case rapid.Bool().Draw(rt, "tags"):
+				current = wanted
+				tag(t, h, key, fmt.Sprintf(`{"tags":{"t":%d}}`, current))
+			case old == nil:
+				next := &conf{priority: priority, tag: wanted, created: step + 1, settings: map[string]int{}}
+				for _, p := range []string{"p", "q", "r"} {
+					if rapid.Bool().Draw(rt, p) {
+						next.settings["properties.desired.x."+p] = step
+					}
+				}
+				content, _ := json.Marshal(next.settings)
+				putConfig(t, h, id, config(priority, fmt.Sprintf("tags.t = %d", wanted), string(content)))
+				confs[id] = next
+			case rapid.Bool().Draw(rt, "update"):
+				old.priority, old.tag = priority, wanted
+				updateConfig(t, h, id, config(priority, fmt.Sprintf("tags.t = %d", wanted), `{}`))
+			default:
+				deleteConfig(t, h, id)
+				delete(confs, id)
+			}
+		}
+		want, rank := map[string]int{}, map[string]int{}
+		for _, conf := range confs {
+			for path, v := range conf.settings {
+				p, r := strings.TrimPrefix(path, "properties.desired.x."), conf.priority*1000+conf.created
+				if conf.tag == current && r > rank[p] {
+					want[p], rank[p] = v, r
+				}
+			}
+		}
+		row, err := h.twinRow(ctx, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]int{}
+		_ = json.Unmarshal(row.Twin.Desired.Value.Get("x").AppendJSON(nil), &got)
+		if diff := cmp.Diff(want, got); diff != "" || row.Twin.Desired.Value.Get("own").Text() != "1" {
+			rt.Fatalf("(-want +got)\n%s\n%s", diff, row.Twin.Desired.Value.AppendJSON(nil))
+		}
+	})
 }

@@ -175,12 +175,14 @@ func (t *transfers) run(ctx context.Context, r *transfer) {
 		t.update(r, func(j *ImportExportJob) { j.Progress = percent })
 	})
 	t.update(r, func(j *ImportExportJob) {
-		j.Status, j.Progress, j.End = jobCompleted, 100, t.hub.clock.Now()
-		if err != nil {
+		j.End = t.hub.clock.Now()
+		switch {
+		case err == nil:
+			j.Status, j.Progress = jobCompleted, 100
+		case errors.Is(err, context.Canceled):
+			j.Status, j.FailureReason = jobFailed, "the job took longer than an hour"
+		default:
 			j.Status, j.FailureReason = jobFailed, err.Error()
-		}
-		if errors.Is(err, context.Canceled) {
-			j.FailureReason = "the job took longer than an hour"
 		}
 	})
 }
