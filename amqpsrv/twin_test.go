@@ -352,24 +352,46 @@ func TestTwinThatTheLinkCannotTake(t *testing.T) {
 
 // Only the identity that ends loses its links; the others' twins go on.
 func TestTwinsEndAlone(t *testing.T) {
-	r := newThree(t)
-	var twins []*duplex
-	for _, key := range r.keys {
-		d := r.duplex(r.session(r.conn), twinAddress(key), "twin:"+key.DeviceID)
-		d.asked(200, "PUT", resourceNotify, "")
-		twins = append(twins, d)
+	for name, c := range map[string]struct {
+		end  func(*three)
+		want amqp.ErrCond
+	}{
+		"deleted": {func(r *three) { r.must(r.hub.Admin().DeleteIdentity(r.ctx(), r.keys[1], "*")) }, amqp.ErrCondNotFound},
+		"disabled": {func(r *three) {
+			d, err := r.hub.Admin().Identity(r.ctx(), r.keys[1])
+			r.must(err)
+			d.Status = store.Disabled
+			_, err = r.hub.Admin().UpdateIdentity(r.ctx(), d.Identity, "*")
+			r.must(err)
+		}, amqp.ErrCondUnauthorizedAccess},
+		"token expired": {func(r *three) {
+			r.clock.Advance(50 * time.Minute)
+			for _, i := range []int{0, 2} {
+				r.put(r.conn, r.deviceToken(r.keys[i], time.Hour))
+			}
+			r.clock.Advance(20 * time.Minute)
+		}, amqp.ErrCondUnauthorizedAccess},
+		"replaced": {func(r *three) { r.duplex(r.asDevice(r.keys[1]), twinAddress(r.keys[1]), "") }, amqp.ErrCondStolen},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newThree(t)
+			var twins []*duplex
+			for _, key := range r.keys {
+				d := r.duplex(r.session(r.conn), twinAddress(key), "twin:"+key.DeviceID)
+				d.asked(200, "PUT", resourceNotify, "")
+				twins = append(twins, d)
+			}
+			c.end(r)
+			_, err := twins[1].out.Receive(r.ctx(), nil)
+			r.wantRefusal(err, c.want)
+			r.wantRefusal(twins[1].in.Send(r.ctx(), twinRequestMessage("x", "GET", "", ""), nil), c.want)
+			for _, i := range []int{0, 2} {
+				r.desire(r.keys[i], `{"x":1}`)
+				r.receive(twins[i].out)
+				twins[i].asked(200, "GET", "", "")
+			}
+		})
 	}
-	r.must(r.hub.Admin().DeleteIdentity(r.ctx(), r.keys[1], "*"))
-	_, err := twins[1].out.Receive(r.ctx(), nil)
-	r.wantRefusal(err, amqp.ErrCondNotFound)
-	r.wantRefusal(twins[1].in.Send(r.ctx(), twinRequestMessage("x", "GET", "", ""), nil), amqp.ErrCondNotFound)
-	for _, i := range []int{0, 2} {
-		r.desire(r.keys[i], `{"x":1}`)
-		r.receive(twins[i].out)
-		twins[i].asked(200, "GET", "", "")
-	}
-	_, err = r.session(r.conn).NewSender(r.ctx(), "/devices/stranger/twin", nil)
-	r.wantRefusal(err, amqp.ErrCondUnauthorizedAccess)
 }
 
 // A device's token opens no twin but its own.
