@@ -96,6 +96,10 @@ func TestHTTPRefusesWhoIsNotAllowed(t *testing.T) {
 		{http.MethodGet, "/devices", ""}, {http.MethodGet, "/devices/" + d.DeviceID, ""}, {http.MethodDelete, "/devices/" + d.DeviceID, ""},
 		{http.MethodPut, "/devices/" + d.DeviceID, `{"deviceId":"` + d.DeviceID + `"}`}, {http.MethodPost, "/devices", "[]"},
 		{http.MethodGet, "/statistics/devices", ""}, {http.MethodGet, "/messages/servicebound/feedback", ""}, {http.MethodDelete, "/devices/" + d.DeviceID + "/commands", ""},
+		{http.MethodGet, "/twins/" + d.DeviceID, ""}, {http.MethodPatch, "/twins/" + d.DeviceID, "{}"}, {http.MethodPut, "/twins/" + d.DeviceID, "{}"},
+		{http.MethodPost, "/twins/" + d.DeviceID + "/methods", `{"methodName":"m"}`}, {http.MethodPut, "/devices/" + d.DeviceID + "/modules/m", `{"moduleId":"m"}`},
+		{http.MethodPost, "/devices/query", `{"query":"SELECT * FROM devices"}`}, {http.MethodPost, "/devices/keys/regenerate", `{"policyKey":"both","devices":[]}`},
+		{http.MethodGet, "/jobs/v2/query", ""}, {http.MethodGet, "/jobs", ""}, {http.MethodGet, "/configurations", ""}, {http.MethodGet, "/digitaltwins/" + d.DeviceID, ""},
 	} {
 		t.Run("a device as back end "+probe.method+" "+probe.path, func(t *testing.T) {
 			if status, body := request(t, probe.method, probe.path, probe.body, target.token(t, d), ""); status != http.StatusUnauthorized {
