@@ -162,6 +162,37 @@ class DirectMethodTest {
 
     @ParameterizedTest
     @EnumSource(names = {"MQTT", "MQTT_WS", "AMQPS", "AMQPS_WS"})
+    void aSlowDeviceHoldsUpNobodyElse(IotHubClientProtocol door) throws Exception {
+        TestDevice slow = TestDevice.on(hub);
+        TestDevice quick = TestDevice.on(hub);
+        DeviceClient sleeper = slow.open(door);
+        DeviceClient client = quick.open(door);
+        CountDownLatch asked = new CountDownLatch(1);
+        CountDownLatch end = new CountDownLatch(1);
+        try {
+            Methods.answer(sleeper, (name, payload) -> {
+                asked.countDown();
+                awaitQuietly(end);
+                return new DirectMethodResponse(200, "at last");
+            });
+            Methods.echo(client);
+            CompletableFuture<String> answer =
+                    inBackground(() -> methods.invoke(slow.id(), "slow", Methods.NOW).getPayload(String.class));
+            assertTrue(asked.await(30, TimeUnit.SECONDS), "the slow device was not asked");
+            for (int n = 0; n < 5; n++) {
+                assertEquals(n, echoed(quick, n));
+            }
+            end.countDown();
+            assertEquals("at last", answer.get(30, TimeUnit.SECONDS));
+        } finally {
+            end.countDown();
+            sleeper.close();
+            client.close();
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"MQTT", "MQTT_WS", "AMQPS", "AMQPS_WS"})
     void aConnectedDeviceThatTakesNoMethodsIsNotOnline(IotHubClientProtocol door) throws Exception {
         TestDevice device = TestDevice.on(hub);
         DeviceClient client = device.open(door);

@@ -10,11 +10,17 @@ import com.microsoft.azure.sdk.iot.device.MultiplexingClient;
 import com.microsoft.azure.sdk.iot.device.exceptions.MultiplexingClientRegistrationException;
 import com.microsoft.azure.sdk.iot.device.transport.IotHubConnectionStatus;
 import com.microsoft.azure.sdk.iot.device.transport.NoRetry;
+import com.microsoft.azure.sdk.iot.device.twin.DirectMethodResponse;
+import com.microsoft.azure.sdk.iot.service.exceptions.IotHubException;
 import com.microsoft.azure.sdk.iot.service.messaging.IotHubServiceClientProtocol;
+import com.microsoft.azure.sdk.iot.service.methods.DirectMethodsClient;
 import com.microsoft.azure.sdk.iot.service.registry.DeviceConnectionState;
 import com.microsoft.azure.sdk.iot.service.registry.RegistryClient;
+import com.microsoft.azure.sdk.iot.service.twin.Twin;
+import com.microsoft.azure.sdk.iot.service.twin.TwinClient;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -132,6 +138,61 @@ class MultiplexingTest {
             assertEquals("hello", Events.all(hub).only(joining).getBodyAsString());
             Messages.send(fleet.clients.get(1), "unmoved");
             assertEquals("unmoved", Events.all(hub).only(fleet.devices.get(1)).getBodyAsString());
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"AMQPS", "AMQPS_WS"})
+    void everyDeviceHasItsOwnTwin(IotHubClientProtocol door) throws Exception {
+        TwinClient twins = new TwinClient(hub.owner());
+        try (Fleet fleet = new Fleet(door)) {
+            fleet.open();
+            List<Twins.Changes> changes = new ArrayList<>();
+            for (DeviceClient client : fleet.clients) {
+                changes.add(Twins.follow(client));
+            }
+            for (int n = 0; n < DEVICES; n++) {
+                Twin desired = new Twin(fleet.devices.get(n).id());
+                desired.getDesiredProperties().put("for", n);
+                twins.patch(desired);
+                assertEquals(2, Twins.report(fleet.clients.get(n), Twins.of("from", n)));
+            }
+            for (int n = 0; n < DEVICES; n++) {
+                assertEquals(Map.of("for", (long) n), changes.get(n).next());
+                assertEquals(Map.of("from", (long) n), Twins.get(fleet.clients.get(n)).getReportedProperties());
+                assertEquals(Map.of("from", (long) n), twins.get(fleet.devices.get(n).id()).getReportedProperties());
+            }
+            assertTrue(changes.stream().allMatch(change -> change.arrived().isEmpty()), "a change reached a stranger");
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"AMQPS", "AMQPS_WS"})
+    void everyDeviceAnswersItsOwnMethods(IotHubClientProtocol door) throws Exception {
+        DirectMethodsClient methods = new DirectMethodsClient(hub.owner());
+        try (Fleet fleet = new Fleet(door)) {
+            fleet.open();
+            for (int n = 0; n < DEVICES; n++) {
+                String own = fleet.devices.get(n).id();
+                Methods.answer(fleet.clients.get(n), (name, payload) -> new DirectMethodResponse(200, own));
+            }
+            for (TestDevice device : fleet.devices) {
+                assertEquals(device.id(), methods.invoke(device.id(), "who", Methods.NOW).getPayload(String.class));
+            }
+            fleet.multiplexing.unregisterDeviceClient(fleet.clients.get(0));
+            String left = fleet.devices.get(0).id();
+            Await.until("end of the first device's methods", () -> refused(methods, left), code -> code == 404103);
+            String stayed = fleet.devices.get(1).id();
+            assertEquals(stayed, methods.invoke(stayed, "who", Methods.NOW).getPayload(String.class));
+        }
+    }
+
+    private static int refused(DirectMethodsClient methods, String deviceId) throws Exception {
+        try {
+            methods.invoke(deviceId, "who", Methods.NOW);
+            return 0;
+        } catch (IotHubException e) {
+            return e.getErrorCode();
         }
     }
 
