@@ -143,7 +143,7 @@ class ScheduledJobTest {
         assertEquals("completed", rows.get(chosen.get(0).id()).get("status").getAsString());
         JsonObject failed = rows.get(chosen.get(1).id());
         assertEquals("failed", failed.get("status").getAsString());
-        assertEquals("404103", failed.getAsJsonObject("error").get("code").getAsString());
+        assertEquals("DeviceNotOnline", failed.getAsJsonObject("error").get("code").getAsString());
         assertFalse(failed.getAsJsonObject("error").get("description").getAsString().isEmpty());
     }
 
