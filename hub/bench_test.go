@@ -44,12 +44,12 @@ func BenchmarkMemoryPerDevice(b *testing.B) {
 	}
 }
 
-func heap() uint64 {
+func heap() int64 {
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
+	return int64(m.HeapAlloc)
 }
 
 func BenchmarkMethodRoundTrip(b *testing.B) {

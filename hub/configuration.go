@@ -137,8 +137,10 @@ func metricProblems(queries document.Value) (problems []MetricProblem) {
 			problem = "there are more than 5 custom metrics"
 		} else if m.Value.Kind() != document.String {
 			problem = "a text is wanted"
-		} else if _, err := query.Parse(m.Value.Text()); err != nil {
+		} else if q, err := query.Parse(m.Value.Text()); err != nil {
 			problem = err.Error()
+		} else if q.From() == query.Jobs {
+			problem = "a metric cannot be about devices.jobs"
 		}
 		if problem != "" {
 			problems = append(problems, MetricProblem{m.Name, problem})

@@ -154,6 +154,7 @@ func TestAConfigurationsBodyIsChecked(t *testing.T) {
 		with(`,"targetCondition":"FROM devices.jobs"`):                                   CodeInvalidConfigCondition,
 		`{"content":{"moduleContent":{"properties.desired.p":1}},"targetCondition":"*"}`: CodeInvalidConfigCondition,
 		with(`,"metrics":{"queries":{"a":"SELECT"}}`):                                    CodeInvalidConfigMetrics, with(`,"metrics":{"queries":{"a":1}}`): CodeInvalidConfigMetrics,
+		with(`,"metrics":{"queries":{"a":"SELECT * FROM devices.jobs"}}`): CodeInvalidConfigMetrics,
 		with(`,"metrics":{"queries":{"a":"SELECT * FROM devices","b":"SELECT * FROM devices","c":"SELECT * FROM devices","d":"SELECT * FROM devices","e":"SELECT * FROM devices","f":"SELECT * FROM devices"}}`): CodeInvalidConfigMetrics,
 		`{}`: CodeInvalidConfigContent, content(`null`): CodeInvalidConfigContent, content(`{}`): CodeInvalidConfigContent, content(`{"deviceContent":[]}`): CodeInvalidConfigContent,
 		content(`{"deviceContent":{"properties.desired.a":1},"modulesContent":{"m":{"properties.desired":{}}}}`): CodeInvalidConfigContent,

@@ -145,13 +145,17 @@ func (j *jobs) run(r *jobRun) {
 	switch {
 	case err != nil:
 		for _, key := range targets {
-			j.settle(r, store.DeviceJob{Key: key}, err)
+			if !j.settle(r, store.DeviceJob{Key: key}, err) {
+				return
+			}
 		}
 	case r.order.call.Name != "":
 		j.callAll(r, targets)
 	default:
 		for _, key := range targets {
-			j.updateOne(r, key)
+			if !j.updateOne(r, key) {
+				return
+			}
 		}
 	}
 }
@@ -199,10 +203,13 @@ func (j *jobs) chosen(r *jobRun, ids []string) (all []store.Key, err error) {
 	return all, j.inEra(r, func() error { return j.store.AddDevices(r.ctx, r.id, all) })
 }
 
-// inEra does something that belongs to the era of a run. CodeClosed when that is over.
+// errEraOver ends a run whose job a reset has forgotten.
+var errEraOver = errors.New("the hub was reset")
+
+// inEra does something that belongs to the era of a run. errEraOver when that is over.
 func (j *jobs) inEra(r *jobRun, f func() error) error {
 	if !j.hub.enter(0, r.era) {
-		return j.hub.NewError(CodeClosed)
+		return errEraOver
 	}
 	defer j.hub.leave(0)
 	return f()
@@ -215,6 +222,9 @@ func (j *jobs) callAll(r *jobRun, targets []store.Key) {
 	defer calls.Wait()
 	for _, key := range targets {
 		places <- struct{}{} // each place comes free when its call's time is over, at the latest
+		if j.hub.era.Load() != r.era {
+			return
+		}
 		calls.Go(func() {
 			defer func() { <-places }()
 			j.callOne(r, key)
@@ -255,7 +265,8 @@ func (r *jobRun) response(h *Hub, result MethodResult) *store.MethodResponse {
 	return kept
 }
 
-func (j *jobs) updateOne(r *jobRun, key store.Key) {
+// updateOne reports false when the job is forgotten.
+func (j *jobs) updateOne(r *jobRun, key store.Key) bool {
 	d := store.DeviceJob{Key: key, Started: j.hub.clock.Now()}
 	err := context.Cause(r.ctx)
 	if err == nil {
@@ -263,11 +274,11 @@ func (j *jobs) updateOne(r *jobRun, key store.Key) {
 			return mergeTwin(t, r.order.update, now)
 		})
 	}
-	j.settle(r, d, err)
+	return j.settle(r, d, err)
 }
 
-// settle notes how a job went at a device.
-func (j *jobs) settle(r *jobRun, d store.DeviceJob, err error) {
+// settle notes how a job went at a device. It reports false when the job is forgotten.
+func (j *jobs) settle(r *jobRun, d store.DeviceJob, err error) bool {
 	d.Ended, d.Status = j.hub.clock.Now(), store.DeviceCompleted
 	if cause := context.Cause(r.ctx); err != nil && cause != nil {
 		err = cause
@@ -285,12 +296,16 @@ func (j *jobs) settle(r *jobRun, d store.DeviceJob, err error) {
 		}
 		d.Status, d.Problem = store.DeviceFailed, &store.JobProblem{Code: e.Name, Description: e.Text}
 	}
-	j.note(r, d)
+	return j.note(r, d)
 }
 
-// note stores what has become of a job at a device, unless a reset has forgotten the job.
-func (j *jobs) note(r *jobRun, d store.DeviceJob) {
-	_ = j.inEra(r, func() error { return j.store.SetDevice(context.WithoutCancel(r.ctx), r.id, d) })
+// note stores what has become of a job at a device. It reports false when a reset has forgotten the job.
+func (j *jobs) note(r *jobRun, d store.DeviceJob) bool {
+	err := j.inEra(r, func() error { return j.store.SetDevice(context.WithoutCancel(r.ctx), r.id, d) })
+	if err != nil && !errors.Is(err, errEraOver) {
+		j.hub.log.Error("what has become of a job cannot be stored", "job", r.id, "device", d.Key, "error", err)
+	}
+	return !errors.Is(err, errEraOver)
 }
 
 // finish gives a job its last status, unless somebody else has.
