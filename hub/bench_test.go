@@ -135,3 +135,18 @@ func TestADeviceWithAnEmptyTwinIsSmall(t *testing.T) {
 	}
 	runtime.KeepAlive(h)
 }
+
+// BenchmarkListTenConfigurations counts the metrics of ten configurations over 100,000 devices.
+func BenchmarkListTenConfigurations(b *testing.B) {
+	h, _ := newTestHub(b)
+	fleet(b, h, 100_000)
+	for i := range 10 {
+		putConfig(b, h, fmt.Sprintf("c%d", i), config(i, "tags.floor = 2", `{"properties.desired.p":1}`))
+	}
+	b.ResetTimer()
+	for range b.N {
+		if list, err := h.Admin().Configurations(ctx, 0); err != nil || len(list) != 10 {
+			b.Fatal(len(list), err)
+		}
+	}
+}
