@@ -74,7 +74,7 @@ def test_the_status_is_the_devices_own(service, identity, options):
 def test_the_name_arrives_as_it_was_called(service, identity, options):
     with connected(identity, **options) as client:
         answer_methods(client, lambda request: (200, request.name))
-        for name in ("reboot", "Reboot", "component*command", "a.b-c_d:e", "with space", "n" * 128):
+        for name in ("reboot", "Reboot", "component*command", "a.b-c_d:e", "with space", "ünïcödé €", "n" * 128):
             assert service.invoke(identity, name, {}).payload == name
 
 
@@ -197,6 +197,14 @@ def test_payloads_of_128_kib_pass_and_no_more(service, identity, options):
         assert service.invoke(identity, "large", longest).payload == len(longest)
         refused(413, "MessageTooLarge", service.invoke, identity, "larger", longest + "x")
         assert service.invoke(identity, "small", "x").payload == 1
+
+
+@each_door
+def test_a_response_that_is_no_json_fails_the_call_alone(service, identity, options):
+    with connected(identity, **options) as client:
+        answer_methods(client, lambda request: (200, float("nan") if request.payload else "fine"))
+        refused(502, "GenericBadGateway", service.invoke, identity, "odd", True)
+        assert service.invoke(identity, "even", False).payload == "fine"
 
 
 def test_time_outs_have_their_bounds(service, identity):

@@ -3,6 +3,7 @@
 Module twins and module methods are in test_twins.py and test_methods.py, beside the devices'.
 """
 
+import asyncio
 import base64
 import concurrent.futures
 import hashlib
@@ -10,10 +11,12 @@ import hmac
 import http.server
 import json
 import threading
+import time
 import urllib.parse
 
 import pytest
-from azure.iot.device import IoTHubModuleClient
+from azure.iot.device import IoTHubModuleClient, MethodResponse
+from azure.iot.device.aio import IoTHubModuleClient as AsyncModuleClient
 from azure.iot.device.exceptions import ClientError, CredentialError
 from azure.iot.hub import IoTHubRegistryManager
 
@@ -21,6 +24,7 @@ from certificates import SelfSigned
 from conftest import Device, make_device, make_module
 from devices import Inbox, answer_methods, closing, connected, each_door, failing
 from events import annotations, body, properties
+from feedback import sas_token
 from refusals import refused
 
 PRIMARY = base64.b64encode(b"p" * 32).decode()
@@ -134,6 +138,41 @@ def test_a_module_speaks_through_its_outputs_and_listens_to_inputs(reader, modul
         assert json.loads(annotations(event)["iothub-connection-auth-method"])["scope"] == "module"
     assert (body(plain), properties(plain)) == (b"plain", {})
     assert (body(routed), properties(routed)) == (b"routed", {"iothub-outputname": "alarms"})
+
+
+@each_door
+def test_an_async_module_client_does_all_of_it(reader, service, module, options):
+    async def use():
+        client = AsyncModuleClient.create_from_connection_string(module.connection_string, **options)
+
+        async def on_request(request):
+            await client.send_method_response(MethodResponse.create_from_method_request(request, 200, request.payload))
+
+        await client.connect()
+        client.on_method_request_received = on_request
+        await client.patch_twin_reported_properties({"by": "coroutine"})
+        await client.send_message_to_output("from the coroutine", "out")
+        result = await asyncio.to_thread(service.invoke, module, "m", [1])
+        twin = await client.get_twin()
+        await client.shutdown()
+        return result.payload, twin["reported"]
+
+    assert asyncio.run(use()) == ([1], {"by": "coroutine", "$version": 2})
+    assert body(reader.of(module.id)[0]) == b"from the coroutine"
+
+
+@each_door
+def test_a_token_made_elsewhere_opens_the_module_it_names(hub, module, options):
+    def client(resource):
+        token = sas_token(resource, module.key, int(time.time()) + 600)
+        return closing(IoTHubModuleClient.create_from_sastoken(token, **options))
+
+    own = f"{hub.address}/devices/{module.id}/modules/{module.module_id}"
+    with client(own) as accepted:
+        assert accepted.get_twin()["desired"] == {"$version": 1}
+    with client(own + "x") as refused_client:
+        with pytest.raises(CredentialError):
+            refused_client.connect()
 
 
 @each_door

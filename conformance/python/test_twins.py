@@ -63,6 +63,7 @@ FORBIDDEN = {
     "an integer too small": {"a": SMALLEST_INTEGER - 1},
     "null in an array": {"a": [1, None]},
     "eleven levels": nested(11),
+    "what is no JSON": {"a": float("nan")},
 }
 
 
@@ -282,6 +283,17 @@ def test_tags_hold_8_kib_and_desired_properties_32(service, identity):
     refused(400, "ArgumentInvalid", service.replace_twin, identity, Twin(tags=filling(TAGS_BYTES + 4)))
     assert service.twin(identity).as_dict() == full.as_dict()
     service.desire(identity, {"p00": None, "new": 1})
+
+
+@each_door
+def test_a_full_section_is_pushed_whole(service, identity, options):
+    with connected(identity, **options) as client:
+        patches = desired_patches(client)
+        service.desire(identity, filling(SECTION_BYTES))
+        assert plain(patches.take()) == filling(SECTION_BYTES)
+        client.patch_twin_reported_properties(filling(SECTION_BYTES))
+        twin = client.get_twin()
+    assert plain(twin["desired"]) == plain(twin["reported"]) == filling(SECTION_BYTES)
 
 
 @each_door
