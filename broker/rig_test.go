@@ -25,7 +25,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patient is how long a test waits for what must happen.
-const patient = 10 * time.Second
+const patient = 30 * time.Second
 
 // rig is a hub with a broker on loopback, and what tests look at.
 type rig struct {
