@@ -144,5 +144,11 @@ func TestEveryLegalIDHasATwin(t *testing.T) {
 			r.ask("PATCH", path+version, token, `{"tags":{"a":1}}`).want(200, "")
 			r.ask("POST", path+"/methods"+version, token, `{"methodName":"m"}`).want(404, "DeviceNotOnline")
 		}
+		device := "/Devices/" + encode(legalID)
+		if a := r.ask("GET", device+"/Modules/"+encode(m)+"/"+version, token, "").want(200, ""); !strings.Contains(a.Body, `"moduleId":"`+m+`"`) {
+			t.Errorf("the module is %s", a.Body)
+		}
+		r.ask("GET", device+"/modules"+version, token, "").want(200, "")
+		r.ask("POST", device+"/ApplyConfigurationContent"+version, token, `{"modulesContent":{}}`).want(400, "InvalidOperation")
 	}
 }
