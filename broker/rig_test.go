@@ -448,6 +448,18 @@ func (j *journal) warned(rule string) []record {
 	return found
 }
 
+// find returns the first record with that attribute.
+func (j *journal) find(name, value string) (record, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, r := range *j.records {
+		if r.attrs[name] == value {
+			return r, true
+		}
+	}
+	return record{}, false
+}
+
 // expectRule waits for exactly one warning about the rule.
 func (r *rig) expectRule(rule string) record {
 	r.t.Helper()

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -331,4 +332,55 @@ func TestKeptSubscriptionsBringTwinsAndMethodsAgain(t *testing.T) {
 	if _, err := r.invoke(device("d1"), "reboot", ""); errorCode(err) != hub.CodeDeviceNotOnline {
 		t.Errorf("a call after CleanSession=1 ended with %v", err)
 	}
+}
+
+// brokenTwins are twins that cannot be read.
+type brokenTwins struct {
+	store.Twins
+	err error
+}
+
+func (b brokenTwins) Twin(context.Context, store.Key) (store.TwinRow, error) {
+	return store.TwinRow{}, b.err
+}
+
+// brokenEngine is an engine with such twins.
+type brokenEngine struct {
+	store.Engine
+	err error
+}
+
+func (e brokenEngine) Twins() store.Twins { return brokenTwins{e.Engine.Twins(), e.err} }
+
+func newBrokenTwins(err error) rigOption {
+	return withEngine(brokenEngine{store.NewMemory(store.MemoryOptions{}), err})
+}
+
+// What went wrong stands in the log, under the tracking id that the device gets.
+func TestAFailingStoreIsAnsweredWithATrackingID(t *testing.T) {
+	r := newRig(t, newBrokenTwins(errors.New("disk on fire")))
+	c := r.connect("d1")
+	c.subscribe(1, twinFilter)
+	for _, request := range []packets.Packet{get("1"), report("1", "{}")} {
+		c.send(request)
+		e := c.expectTwinError("500", "1")
+		if hub.Code(e.ErrorCode) != hub.CodeServerError || strings.Contains(e.Message, "fire") {
+			t.Errorf("%+v", e)
+		}
+		cause, ok := r.log.find("trackingId", e.TrackingID)
+		if !ok || !strings.Contains(cause.attrs["cause"], "disk on fire") || cause.attrs["identity"] != "d1" {
+			t.Errorf("the log has %+v", cause)
+		}
+	}
+	c.sync()
+}
+
+// A device that is deleted while it asks is not answered: its connection ends.
+func TestATwinThatIsGoneEndsTheConnection(t *testing.T) {
+	r := newRig(t, newBrokenTwins(store.ErrNotFound))
+	c := r.connect("d1")
+	c.subscribe(1, twinFilter)
+	c.send(get("1"))
+	c.expectClosed()
+	r.expectRule("session-ended")
 }
