@@ -89,10 +89,11 @@ func (c *connection) subscribe(pk *packets.Packet) error {
 		granted = append(granted, qos)
 	}
 	c.setSubscriptions(wanted)
+	c.resumeRequests() // before SUBACK: whoever has seen it may count on being called
 	if err := c.send(appendAck(nil, packets.Suback, pk.PacketID, granted)); err != nil {
 		return err
 	}
-	c.resume()
+	c.resumeDevicebound()
 	return nil
 }
 
@@ -125,6 +126,11 @@ func (c *connection) checkRequest(pk *packets.Packet) error {
 // connection end.
 func (c *connection) resume() {
 	c.resumeDevicebound()
+	c.resumeRequests()
+}
+
+// resumeRequests is resume for changes of desired properties and direct methods.
+func (c *connection) resumeRequests() {
 	s := c.subscriptions
 	switch wanted := s.has(filterDesired); {
 	case wanted && !c.desired:
