@@ -29,7 +29,7 @@ class Container:
         self.uri = f"http://{address}:{self._server.server_port}/container?{SAS}"
 
     def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True).start()
         return self
 
     def __exit__(self, *_):

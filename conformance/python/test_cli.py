@@ -192,6 +192,45 @@ def test_configurations(cli, device):
         cli.done("DELETE", path, headers={"If-Match": '"*"'}, status=204)
 
 
+def test_edge_deployments(registry, cli, device_id):
+    registry.create_device_with_sas(device_id, None, None, "enabled", True)
+    deployment_id = f"cli-{uuid.uuid4()}"
+    path = f"/configurations/{deployment_id}"
+    cli.done("PUT", path, {
+        "id": deployment_id, "schemaVersion": "2.0", "labels": {}, "priority": 3, "etag": "*",
+        "content": {"modulesContent": {
+            "$edgeAgent": {"properties.desired": {"schemaVersion": "1.1", "modules": {}}},
+            "$edgeHub": {"properties.desired": {"schemaVersion": "1.1", "routes": {}}},
+        }},
+        "targetCondition": f"deviceId = '{device_id}'", "metrics": {"queries": {}},
+    })
+    try:
+        eventually(lambda: "modules" in cli.done("GET", f"/twins/{device_id}/modules/$edgeAgent")["properties"]["desired"])
+        applied = f"configurations.[[{deployment_id}]].status = 'Applied'"
+        assert cli.query(f"select deviceId from devices.modules where moduleId = '$edgeAgent' and {applied}") == [
+            {"deviceId": device_id},
+        ]
+        # What `az iot edge deployment show-metric` does: each query of the configuration itself.
+        metrics = cli.done("GET", path)["systemMetrics"]
+        for name in ("targetedCount", "appliedCount"):
+            assert [row["deviceId"] for row in cli.query(metrics["queries"][name])] == [device_id], name
+            assert metrics["results"][name] == 1
+        assert cli.query(metrics["queries"]["reportedSuccessfulCount"]) == []
+    finally:
+        cli.done("DELETE", path, headers={"If-Match": '"*"'}, status=204)
+
+
+def test_set_modules(registry, cli, device_id):
+    registry.create_device_with_sas(device_id, None, None, "enabled", True)
+    content = {"modulesContent": {
+        "$edgeAgent": {"properties.desired": {"schemaVersion": "1.1", "modules": {}}},
+        "$edgeHub": {"properties.desired": {"schemaVersion": "1.1", "routes": {}}},
+    }}
+    applied = cli.ask("POST", f"/devices/{device_id}/applyConfigurationContent", content)
+    assert applied.status in (200, 204)
+    assert cli.done("GET", f"/twins/{device_id}/modules/$edgeHub")["properties"]["desired"]["routes"] == {}
+
+
 def test_statistics(cli):
     assert set(cli.done("GET", "/statistics/devices")) == {"totalDeviceCount", "enabledDeviceCount", "disabledDeviceCount"}
     assert set(cli.done("GET", "/statistics/service")) == {"connectedDeviceCount"}

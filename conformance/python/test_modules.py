@@ -359,7 +359,7 @@ class Workload:
         self._server = http.server.ThreadingHTTPServer((hub.address, 0), Handler)
 
     def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True).start()
         return self
 
     def __exit__(self, *_):
