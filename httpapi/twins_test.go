@@ -44,6 +44,8 @@ func TestTwinErrorsOverHTTP(t *testing.T) {
 	r := newRig(t)
 	r.device("d1")
 	token := r.policyToken("service")
+	r.ask("PUT", "/devices/edge"+version, r.policyToken("registryReadWrite"), `{"capabilities":{"iotEdge":true}}`).want(200, "")
+	golden(t, "twin-of-system-module", r.ask("PATCH", "/twins/edge/modules/$edgeAgent"+version, token, `{}`).want(401, "SystemModuleModifyUnauthorizedAccess").text())
 	golden(t, "twin-missing", r.ask("GET", "/twins/nobody"+version, token, "").want(404, "DeviceNotFound").text())
 	golden(t, "twin-of-missing-module", r.ask("GET", "/twins/d1/modules/m1"+version, token, "").want(404, "DeviceNotFound").text())
 	r.ask("PATCH", "/twins/d1/modules/m1"+version, token, `{}`).want(404, "DeviceNotFound")

@@ -65,11 +65,25 @@ func (s *ServiceSession) Bulk(ctx context.Context, items []BulkItem) ([]BulkErro
 	}
 	var failed []BulkError
 	for _, item := range items {
-		if err := s.hub.bulkOne(ctx, era, item); err != nil {
+		if err := s.bulkOne(ctx, era, item); err != nil {
 			failed = append(failed, s.hub.bulkError(ctx, item.Identity.Key, err))
 		}
 	}
 	return failed, nil
+}
+
+// bulkOne is one operation of a back end's. The hub's own bulkOne is for imports, too, which bring back twins of system modules.
+func (s *ServiceSession) bulkOne(ctx context.Context, era int64, item BulkItem) error {
+	if item.writesTwin() && isSystemModule(item.Identity.Key) {
+		return s.hub.NewError(CodeSystemModule)
+	}
+	return s.hub.bulkOne(ctx, era, item)
+}
+
+// writesTwin reports whether an operation is about the twin, too.
+func (i *BulkItem) writesTwin() bool {
+	mode := bulkModes[strings.ToLower(i.Mode)]
+	return mode.twin || !mode.delete && (given(i.Tags) || given(i.Desired))
 }
 
 // bulkError is the failure of the item about key. The cause of one that is not for the peer is logged.

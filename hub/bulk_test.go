@@ -125,6 +125,29 @@ func TestBulkTwinModesNeedServiceConnect(t *testing.T) {
 	wantCode(t, err, CodeUnauthorized)
 }
 
+// Back ends read the twins of an edge device's system modules; only configurations write them.
+func TestTwinsOfSystemModulesAreReserved(t *testing.T) {
+	h, _ := newTestHub(t)
+	service := h.Admin()
+	if _, err := service.CreateIdentity(ctx, store.Identity{Key: store.Key{DeviceID: "edge"}, IoTEdge: true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"$edgeAgent", "$edgeHub"} {
+		key := store.Key{DeviceID: "edge", ModuleID: name}
+		_, err := service.UpdateTwin(ctx, key, []byte(`{"tags":{"a":1}}`), "")
+		wantCode(t, err, CodeSystemModule)
+		_, err = service.ReplaceTwin(ctx, key, []byte(`{}`), "*")
+		wantCode(t, err, CodeSystemModule)
+		failed, err := service.Bulk(ctx, []BulkItem{{Identity: store.Identity{Key: key}, Mode: "updateTwin", Tags: parseValue(t, `{"a":1}`)}})
+		if err != nil || codesOf(failed)[key.String()] != CodeSystemModule {
+			t.Errorf("%s: %+v, %v", key, failed, err)
+		}
+		if twin, err := service.Twin(ctx, key); err != nil || len(twin.Tags.Members()) > 0 {
+			t.Errorf("%s: %+v, %v", key, twin.Tags, err)
+		}
+	}
+}
+
 func TestKeysAreRenewed(t *testing.T) {
 	h, _ := newTestHub(t)
 	service := h.Admin()

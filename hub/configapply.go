@@ -365,7 +365,7 @@ func (s *ruleSet) deployments(p *plan, row, device *store.TwinRow) (statuses []d
 			continue
 		}
 		part, has := r.parts[row.ModuleID]
-		if !has && row.ModuleID != "$edgeAgent" {
+		if !has && row.ModuleID != edgeAgent {
 			continue
 		}
 		status := statusTargeted

@@ -34,6 +34,7 @@ const (
 	CodeInvalidPolicyKey           Code = 400035
 	CodeUnauthorized               Code = 401002
 	CodeTokenExpired               Code = 401003
+	CodeSystemModule               Code = 401100 // SystemModuleModifyUnauthorizedAccess
 	CodeJobQuotaExceeded           Code = 403003
 	CodeQueueDepthExceeded         Code = 403004
 	CodeTooManyMethods             Code = 403800 // DeviceMaximumInflightMethodExceeded
@@ -120,6 +121,7 @@ var table = []ErrorInfo{
 	{CodeInvalidDigitalTwinPath, "InvalidDigitalTwinPatchPath", "The path of the patch is not valid", 400, argumentError, MQTTNone},
 	{CodeUnauthorized, "IotHubUnauthorizedAccess", "Unauthorized", 401, unauthorizedAccess, MQTTRefuse},
 	{CodeTokenExpired, "IotHubUnauthorized", "The SAS token has expired", 401, unauthorizedAccess, MQTTRefuse},
+	{CodeSystemModule, "SystemModuleModifyUnauthorizedAccess", "Unauthorized to modify reserved module.", 401, unauthorizedAccess, MQTTNone},
 	{CodeJobQuotaExceeded, "JobQuotaExceeded", "Another job of this kind is running", 403, limitExceeded, MQTTNone},
 	{CodeQueueDepthExceeded, "DeviceMaximumQueueDepthExceeded", "The queue of '%s' holds %s messages already", 403, limitExceeded, MQTTNone},
 	{CodeInvalidMessageExpiry, "InvalidMessageExpiryTime", "The message has expired already", 403, argumentError, MQTTNone},

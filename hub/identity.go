@@ -16,6 +16,12 @@ const (
 	minKey, maxKey  = 16, 64 // bytes
 )
 
+// The system modules of an IoT Edge device.
+const (
+	edgeAgent = "$edgeAgent"
+	edgeHub   = "$edgeHub"
+)
+
 // edgeScheme begins the scope of an IoT Edge device.
 const edgeScheme = "ms-azure-iot-edge://"
 

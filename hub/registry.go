@@ -89,7 +89,7 @@ func (h *Hub) createModule(ctx context.Context, id store.Identity) (Device, erro
 
 // createEdgeModules registers the two system modules of an edge device.
 func (h *Hub) createEdgeModules(ctx context.Context, device store.Identity) error {
-	for _, name := range []string{"$edgeAgent", "$edgeHub"} {
+	for _, name := range []string{edgeAgent, edgeHub} {
 		id := store.Identity{
 			Key: store.Key{DeviceID: device.DeviceID, ModuleID: name}, ManagedBy: "iotEdge", Status: store.Enabled,
 			Authentication: store.Authentication{Type: store.AuthNone}, GenerationID: h.newGeneration(),

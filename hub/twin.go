@@ -168,7 +168,7 @@ func (h *Hub) part(v document.Value, name string) (document.Value, error) {
 
 // UpdateTwin merges a patch {"tags":{},"properties":{"desired":{}}} into a twin; either part may be missing. ifMatch is the twin's etag with or
 // without quotes, "*" or "" for any. A desired change is told to the identity if it listens. ServiceConnect. CodeDeviceNotFound,
-// CodePreconditionFailed, CodeArgumentInvalid.
+// CodePreconditionFailed, CodeArgumentInvalid, CodeSystemModule ($edgeAgent, $edgeHub).
 func (s *ServiceSession) UpdateTwin(ctx context.Context, key store.Key, patch []byte, ifMatch string) (Twin, error) {
 	return s.writeTwin(ctx, key, patch, ifMatch, mergeTwin)
 }
@@ -178,10 +178,17 @@ func (s *ServiceSession) ReplaceTwin(ctx context.Context, key store.Key, body []
 	return s.writeTwin(ctx, key, body, ifMatch, replaceTwin)
 }
 
+// isSystemModule reports whether a twin is one that back ends write through configurations only: patching "system" modules is not supported
+// by design (Azure/iotedge, issue 1162).
+func isSystemModule(key store.Key) bool { return key.ModuleID == edgeAgent || key.ModuleID == edgeHub }
+
 func (s *ServiceSession) writeTwin(ctx context.Context, key store.Key, text []byte, ifMatch string, how twinWrite) (Twin, error) {
 	era := s.hub.era.Load()
 	if err := s.need(ctx, auth.ServiceConnect, twinPath(key)); err != nil {
 		return Twin{}, err
+	}
+	if isSystemModule(key) {
+		return Twin{}, s.hub.NewError(CodeSystemModule)
 	}
 	body, err := s.hub.parseTwinBody(text)
 	if err != nil {
