@@ -35,8 +35,9 @@ async function properties(client) {
   return JSON.parse(JSON.stringify({ desired, reported }));
 }
 
+/** Reports properties; the SDK wants to have read the twin before that, once. */
 async function report(client, change) {
-  const twin = await own(client);
+  const twin = client._twin ?? await own(client);
   await promisify(twin.properties.reported.update)(change);
 }
 

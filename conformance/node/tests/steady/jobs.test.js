@@ -15,6 +15,7 @@ const { refusal, isRefused } = require('../../support/refusal');
 
 const DOORS = speaking('mqtt', 'amqp');
 const HOUR_MS = 3_600_000;
+const MOST_ACTIVE = 10; // article "IoT Hub quotas and throttling", tier S3
 
 let client;
 
@@ -197,6 +198,19 @@ describe('jobs', () => {
     await jobs.end(jobId);
     await assert.rejects(client.cancelJob(jobId), refusal(405, 'OperationNotAllowedInCurrentState'));
     await assert.rejects(client.cancelJob('nobody'), refusal(404, 'JobNotFound'));
+  });
+
+  test(`are at most ${MOST_ACTIVE} at once; one that ends makes room`, async (t) => {
+    const [device] = await fleet(1);
+    const waiting = [];
+    t.after(() => Promise.all(waiting.map((jobId) => client.cancelJob(jobId))));
+    const start = await later(HOUR_MS);
+    for (let i = 0; i < MOST_ACTIVE; i++) waiting.push((await jobs.updateTwins([device], { tags: { i } }, { start })).jobId);
+    const oneMore = () => jobs.updateTwins([device], { tags: { more: true } });
+    await assert.rejects(oneMore(), refusal(429, 'ThrottlingMaxActiveJobCountExceeded'));
+    await client.cancelJob(waiting.pop());
+    await jobs.end((await oneMore()).jobId);
+    assert.deepEqual((await twins.get(device)).tags, { more: true });
   });
 
   test('are listed by type and status, page by page', async (t) => {

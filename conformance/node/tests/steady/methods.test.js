@@ -150,7 +150,8 @@ for (const peer of PEERS) {
         await methods.enable(client);
         assert.equal((await methods.invoke(identity, 'any')).payload, 1);
         await client.close();
-        await hub.until('it is offline', () => methods.invoke(identity, 'any').then(() => false, offline));
+        await hub.until('it has gone', async () => (await hub.connections(identity.deviceId)).length === 0);
+        await assert.rejects(methods.invoke(identity, 'any'), offline);
       });
 
       test('wait for one that connects late, and for one that subscribes late', async (t) => {

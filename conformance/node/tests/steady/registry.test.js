@@ -266,6 +266,26 @@ describe('bulk operations', () => {
     await assert.rejects(registry.get(all[50].deviceId), { name: 'DeviceNotFoundError' });
   });
 
+  test('take certificates, edge devices and their children, as single requests do', async () => {
+    const primaryThumbprint = thumbprint(createSelfSigned('bulk').cert);
+    const [certified, authority, edge] = [freshId('bulk'), freshId('bulk'), freshId('bulk')];
+    const added = await body(registry.addDevices([
+      { deviceId: certified, authentication: { x509Thumbprint: { primaryThumbprint, secondaryThumbprint: primaryThumbprint } } },
+      { deviceId: authority, authentication: { type: 'certificateAuthority' } },
+      { deviceId: edge, capabilities: { iotEdge: true } },
+    ]));
+    assert.equal(added.isSuccessful, true);
+    const { authentication } = await get(certified);
+    assert.equal(authentication.type, 'selfSigned');
+    assert.equal(authentication.x509Thumbprint.primaryThumbprint, primaryThumbprint);
+    assert.equal((await get(authority)).authentication.type, 'certificateAuthority');
+    const { deviceScope } = await get(edge);
+    assert.match(deviceScope, /^ms-azure-iot-edge:/);
+    const child = freshId('bulk');
+    await registry.addDevices([{ deviceId: child, deviceScope }]);
+    assert.deepEqual((await get(child)).parentScopes, [deviceScope]);
+  });
+
   test('say which devices failed and carry out the others', async () => {
     const [existing, fresh] = fleet(2);
     await registry.addDevices([existing]);

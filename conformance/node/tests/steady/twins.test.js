@@ -147,7 +147,7 @@ for (const peer of PEERS) {
         const client = await peer.connect(t, door, identity);
         const changes = await twins.follow(client);
         await twins.patch(identity, { tags: { place: 'roof' } });
-        await new Promise((resolve, reject) => client._twin.properties.reported.update({ a: 1 }, (err) => (err ? reject(err) : resolve())));
+        await twins.report(client, { a: 1 });
         await twins.desire(identity, { last: true });
         assert.deepEqual(await changes.take(), { last: true, $version: 2 });
         assert.equal(changes.left, 0);
