@@ -26,7 +26,8 @@ async function answer(client, methodName, handler) {
   const listen = (client.onDeviceMethod ?? client.onMethod).bind(client);
   listen(methodName, async (request, response) => {
     const given = await handler(request, response);
-    if (given) await response.send(given.status ?? 200, given.payload ?? null);
+    // The caller may have its answer, and the test be over, before an AMQP client hears that its answer was taken.
+    if (given) await response.send(given.status ?? 200, given.payload ?? null).catch(() => {});
   });
 }
 
