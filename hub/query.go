@@ -42,9 +42,9 @@ type QueryPage struct {
 }
 
 // Query answers one page of a query (article "IoT Hub query language"). Rows come in the order of device and module ids, groups in that of their
-// values. The first page of a query that does not aggregate looks at no more rows than it takes to fill it. A page may be the last one
-// and empty, when nothing that followed was selected. ServiceConnect. CodeArgumentInvalid: the query is wrong (the text names line and
-// column), a page size below 0, a continuation token of another query, too many groups.
+// values. A page of a query that does not aggregate looks at no more rows than it takes to fill it and to find the next one: no page but the
+// first is empty, because the Java SDK promises another row for as long as there is a token. ServiceConnect. CodeArgumentInvalid: the query is
+// wrong (the text names line and column), a page size below 0, a continuation token of another query, too many groups.
 func (s *ServiceSession) Query(ctx context.Context, r QueryRequest) (QueryPage, error) {
 	if err := s.need(ctx, auth.ServiceConnect, "devices/query"); err != nil {
 		return QueryPage{}, err
@@ -167,10 +167,9 @@ func (p *page) search(ctx context.Context, source rowSource) error {
 		if err = cmp.Or(err, p.failure, ctx.Err()); err != nil {
 			return err
 		}
-		if ended || p.exhausted() {
+		if ended {
 			return nil
 		}
-		p.more = p.more || p.full() // what follows, another page may find out
 	}
 	return nil
 }

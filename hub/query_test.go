@@ -187,6 +187,24 @@ func TestPagesMakeUpTheWholeAnswer(t *testing.T) {
 	})
 }
 
+// The Java SDK takes a token for the promise of another row.
+func TestNoPageButTheFirstIsEmpty(t *testing.T) {
+	h := newFleet(t, 3*queryBatch)
+	for text, want := range map[string][]int{
+		`SELECT deviceId FROM devices WHERE tags.n < 10`:               {5, 5},
+		`SELECT * FROM devices WHERE tags.n < 5`:                       {5},
+		`SELECT * FROM devices WHERE tags.n < 6`:                       {5, 1},
+		`SELECT * FROM devices WHERE tags.n < 4 OR tags.n = 767`:       {5},
+		`SELECT TOP 5 * FROM devices WHERE tags.n >= 0`:                {5},
+		`SELECT * FROM devices WHERE tags.n < 0`:                       {0},
+		`SELECT tags.n FROM devices WHERE tags.n < 10 GROUP BY tags.n`: {5, 5},
+	} {
+		if _, sizes := answer(t, h, text, 5); !slices.Equal(sizes, want) {
+			t.Errorf("%s: pages of %v, want %v", text, sizes, want)
+		}
+	}
+}
+
 // TestDevicesThatAreNotThereDoNotHoldUpAQuery would never end if a search did not get past them.
 func TestDevicesThatAreNotThereDoNotHoldUpAQuery(t *testing.T) {
 	h := newFleet(t, 3)
