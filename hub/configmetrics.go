@@ -126,34 +126,25 @@ func systemMetrics(c *store.Configuration) []Metric {
 	}
 }
 
-// targetQuery makes the query of targetedCount from a target condition. No condition has no query.
+// targetQuery makes the query of targetedCount from a target condition: one that selects, beside it, what is always wanted. No condition has
+// no query.
 func targetQuery(selects, always, condition string) string {
-	condition = strings.TrimSpace(condition)
-	source, rest, isSource := strings.Cut(condition, " ")
-	switch {
-	case condition == "":
+	c, err := query.ParseCondition(condition)
+	if err != nil || c.IsNone() {
 		return ""
-	case isSource && strings.EqualFold(source, "FROM"):
-		before, _, _ := strings.Cut(selects, " from ")
-		if _, where, found := cutWord(rest, "WHERE"); found && always != "" {
-			return selects + " where " + always + " and (" + strings.TrimSpace(where) + ")"
-		}
-		return before + " " + condition
-	case condition == "*" && always == "":
+	}
+	source, expression := c.Parts()
+	if source != "" {
+		selects, _, _ = strings.Cut(selects, " from ")
+		selects += " " + source
+	}
+	switch {
+	case expression == "" && always == "":
 		return selects
-	case condition == "*":
+	case expression == "":
 		return selects + " where " + always
 	case always == "":
-		return selects + " where " + condition
+		return selects + " where " + expression
 	}
-	return selects + " where " + always + " and (" + condition + ")"
-}
-
-// cutWord cuts text at a keyword in any case.
-func cutWord(text, word string) (before, after string, found bool) {
-	at := strings.Index(strings.ToUpper(text), " "+word+" ")
-	if at < 0 {
-		return text, "", false
-	}
-	return text[:at], text[at+len(word)+2:], true
+	return selects + " where " + always + " and (" + expression + ")"
 }

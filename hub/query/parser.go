@@ -173,10 +173,13 @@ func (p *parser) condition() *Condition {
 	case c.none, p.takeMark("*"):
 	case p.takeKeyword("FROM"):
 		c.from = p.source()
+		c.source = strings.TrimSpace(p.lexer.text[:p.token.at])
 		if p.takeKeyword("WHERE") {
+			c.expression = strings.TrimSpace(p.lexer.text[p.token.at:])
 			c.where = p.expression()
 		}
 	default:
+		c.expression = strings.TrimSpace(p.lexer.text)
 		c.where = p.expression()
 	}
 	p.end()

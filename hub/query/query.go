@@ -149,6 +149,8 @@ type Condition struct {
 	from  Collection
 	none  bool
 	where expr // nil when everything is selected
+
+	source, expression string // its text in two
 }
 
 // From returns what the condition is about: Devices unless its text says otherwise.
@@ -156,6 +158,9 @@ func (c *Condition) From() Collection { return c.from }
 
 // IsNone reports whether the text was empty; then nothing is selected.
 func (c *Condition) IsNone() bool { return c.none }
+
+// Parts returns the condition's text in two: FROM and what it names, and the expression, without WHERE between them. Both may be empty.
+func (c *Condition) Parts() (source, expression string) { return c.source, c.expression }
 
 // IsAll reports whether everything is selected: "*", or FROM without WHERE.
 func (c *Condition) IsAll() bool { return !c.none && c.where == nil }
