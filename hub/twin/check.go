@@ -30,15 +30,15 @@ func Check(object document.Value) string {
 	if object.Kind() != document.Object {
 		return "a JSON object is wanted, not a value of type " + object.Kind().String()
 	}
-	return checkMembers(object, 0)
+	return checkMembers(object, 0, false)
 }
 
-func checkMembers(object document.Value, depth int) string {
+func checkMembers(object document.Value, depth int, inArray bool) string {
 	for _, m := range object.Members() {
 		if problem := checkName(m.Name); problem != "" {
 			return problem
 		}
-		if problem := checkValue(m.Name, m.Value, depth+1); problem != "" {
+		if problem := checkValue(m.Name, m.Value, depth+1, inArray); problem != "" {
 			return problem
 		}
 	}
@@ -57,8 +57,8 @@ func checkName(name string) string {
 	return ""
 }
 
-// checkValue checks a value that would stand in depth containers.
-func checkValue(name string, v document.Value, depth int) string {
+// checkValue checks a value that would stand in depth containers, one of them an array or not.
+func checkValue(name string, v document.Value, depth int, inArray bool) string {
 	switch v.Kind() {
 	case document.String:
 		if len(v.Text()) > maxText {
@@ -71,20 +71,21 @@ func checkValue(name string, v document.Value, depth int) string {
 			return fmt.Sprintf("the property %q is nested deeper than %d levels", shown(name), maxDepth)
 		}
 		if v.Kind() == document.Object {
-			return checkMembers(v, depth)
+			return checkMembers(v, depth, inArray)
 		}
 		return checkElements(name, v, depth)
-	case document.Null, document.Bool, document.Undefined:
+	case document.Null:
+		if inArray {
+			return fmt.Sprintf("an array holds null at %q", shown(name))
+		}
+	case document.Bool, document.Undefined:
 	}
 	return ""
 }
 
 func checkElements(name string, array document.Value, depth int) string {
 	for _, e := range array.Elements() {
-		if e.Kind() == document.Null {
-			return fmt.Sprintf("the array %q holds null", shown(name))
-		}
-		if problem := checkValue(name, e, depth+1); problem != "" {
+		if problem := checkValue(name, e, depth+1, true); problem != "" {
 			return problem
 		}
 	}

@@ -220,6 +220,7 @@ func TestCheckRefuses(t *testing.T) {
 		`{"o":{"p":[{"$x":1}]}}`:                "not allowed",
 		`{"a":[1,null]}`:                        "null",
 		`{"a":[[null]]}`:                        "null",
+		`{"a":[{"b":{"c":null}}]}`:              "null",
 		`{"a":4503599627370496}`:                "integer",
 		`{"a":-4503599627370497}`:               "integer",
 		`{"a":5283920058631410000}`:             "integer", // azure-iot-sdk-csharp, issue 2958
