@@ -94,7 +94,11 @@ func (h *Hub) createEdgeModules(ctx context.Context, device store.Identity) erro
 			Key: store.Key{DeviceID: device.DeviceID, ModuleID: name}, ManagedBy: "iotEdge", Status: store.Enabled,
 			Authentication: store.Authentication{Type: store.AuthNone}, GenerationID: h.newGeneration(),
 		}
-		if _, err := h.registry.Create(ctx, id); err != nil && !errors.Is(err, store.ErrExists) { // it was an edge device before
+		_, err := h.registry.Create(ctx, id)
+		switch {
+		case errors.Is(err, store.ErrExists): // it was an edge device before
+		case errors.Is(err, store.ErrNotFound): // it has just been deleted
+		case err != nil:
 			return fmt.Errorf("create %s: %w", id.Key, err)
 		}
 	}
