@@ -148,7 +148,7 @@ func (t *transfers) begin(era int64, job ImportExportJob) (ImportExportJob, erro
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	r := &transfer{ImportExportJob: job, era: era, stop: stop}
-	if t.hub.era.Load() != era || !t.hub.pushes.run(func() { t.run(ctx, r) }) {
+	if t.hub.closed.Load() || t.hub.era.Load() != era || !t.hub.pushes.run(func() { t.run(ctx, r) }) {
 		stop()
 		return job, t.hub.NewError(CodeClosed)
 	}

@@ -469,3 +469,15 @@ func TestAJobKeepsOnlySoMuchOfWhatDevicesAnswer(t *testing.T) {
 		t.Errorf("%d payloads, %d bytes", kept, r.bytes())
 	}
 }
+
+func TestAClosedHubBeginsNothing(t *testing.T) {
+	h, _ := newTestHub(t)
+	h.Close()
+	_, err := h.jobs.begin(ctx, h.era.Load(), store.Job{ID: "j", Status: jobScheduled, Start: start.Add(time.Hour)}, jobOrder{})
+	wantCode(t, err, CodeClosed)
+	if !noJobs(h)() {
+		t.Error("a job waits for its time")
+	}
+	_, err = h.transfers.begin(h.era.Load(), ImportExportJob{})
+	wantCode(t, err, CodeClosed)
+}

@@ -76,7 +76,7 @@ func (j *jobs) begin(ctx context.Context, era int64, job store.Job, order jobOrd
 	if len(j.active) >= maxActiveJobs {
 		return store.Job{}, j.hub.NewError(CodeTooManyJobs, strconv.Itoa(maxActiveJobs))
 	}
-	if !j.hub.enter(0, era) {
+	if j.hub.closed.Load() || !j.hub.enter(0, era) { // Close is not kept waiting for a job that it does not see
 		return store.Job{}, j.hub.NewError(CodeClosed)
 	}
 	defer j.hub.leave(0)
