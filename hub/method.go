@@ -53,6 +53,7 @@ type MethodRequest struct {
 type ending struct {
 	result MethodResult
 	err    *Error
+	closed bool // the session ended
 }
 
 // pending are the calls that wait for a session's responses.
@@ -60,6 +61,7 @@ type pending struct {
 	mu    sync.Mutex
 	last  uint64
 	calls map[uint64]chan<- ending // of capacity 1
+	over  bool                     // the session ended
 }
 
 // begin returns the id of a new call and where its ending will come; false when too many wait already.
@@ -69,13 +71,35 @@ func (p *pending) begin() (id uint64, result <-chan ending, ok bool) {
 	if len(p.calls) >= maxInflightMethods {
 		return 0, nil, false
 	}
+	p.last++
+	c := make(chan ending, 1)
+	if p.over {
+		c <- ending{closed: true}
+		return p.last, c, true
+	}
 	if p.calls == nil {
 		p.calls = map[uint64]chan<- ending{}
 	}
-	p.last++
-	c := make(chan ending, 1)
 	p.calls[p.last] = c
 	return p.last, c, true
+}
+
+// close ends all calls, and those that begin from now on.
+func (p *pending) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+	for _, c := range p.calls {
+		c <- ending{closed: true}
+	}
+	p.calls = nil
+}
+
+// waits says whether the ending of a call is waited for.
+func (p *pending) waits(id uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.calls[id] != nil
 }
 
 // finish forgets a call and, when there is one, tells its ending.
@@ -93,29 +117,14 @@ func (p *pending) finish(id uint64, result *ending) {
 // session. deliver is called from any goroutine, several at once, without hub locks; it must not block, and returns false when the request
 // cannot be sent. A second subscription replaces the first.
 func (s *DeviceSession) SubscribeMethods(deliver func(MethodRequest) bool) error {
-	if s.options.Transient {
-		return s.hub.NewError(CodeInvalidOperation, "a single request cannot subscribe")
-	}
-	p := s.peer
-	p.mu.Lock()
-	defer p.unlock()
-	if err := s.live(); err != nil {
-		return err
-	}
-	s.methods = deliver
-	for _, c := range p.online {
-		close(c)
-	}
-	p.online = nil
-	return nil
+	return s.subscribe(func(t *tasks) {
+		t.methods = deliver
+		s.peer.wake()
+	})
 }
 
 // UnsubscribeMethods ends what SubscribeMethods began. Calls that wait for their response may still get it.
-func (s *DeviceSession) UnsubscribeMethods() {
-	s.peer.mu.Lock()
-	defer s.peer.unlock()
-	s.methods = nil
-}
+func (s *DeviceSession) UnsubscribeMethods() { s.unsubscribe(func(t *tasks) { t.methods = nil }) }
 
 // RespondMethod gives the response to a request: a status of the device's own choice, and a JSON payload or none. A response that nobody
 // waits for is ignored. A payload that is no JSON, or longer than 128 KiB, fails the call.
@@ -124,19 +133,24 @@ func (s *DeviceSession) RespondMethod(id uint64, status int, payload []byte) {
 	if len(payload) == 0 {
 		payload = null
 	}
-	s.calls.finish(id, &ending{result: MethodResult{Status: status, Payload: slices.Clone(payload)}})
+	if t := s.tasks.Load(); t != nil && t.calls.waits(id) {
+		t.calls.finish(id, &ending{result: MethodResult{Status: status, Payload: slices.Clone(payload)}})
+	}
 }
 
 // FailMethod ends a call with the error that its caller gets, for a head that took a request and then could not bring it to the device,
 // or cannot read the response. A call that nobody waits for is ignored.
-func (s *DeviceSession) FailMethod(id uint64, why *Error) { s.calls.finish(id, &ending{err: why}) }
+func (s *DeviceSession) FailMethod(id uint64, why *Error) {
+	if t := s.tasks.Load(); t != nil {
+		t.calls.finish(id, &ending{err: why})
+	}
+}
 
 // MethodWaits says whether the caller still waits for the response to a request. A head that had to keep a request until the connection
 // took it asks, so that a device does not carry out what the caller has given up.
 func (s *DeviceSession) MethodWaits(id uint64) bool {
-	s.calls.mu.Lock()
-	defer s.calls.mu.Unlock()
-	return s.calls.calls[id] != nil
+	t := s.tasks.Load()
+	return t != nil && t.calls.waits(id)
 }
 
 var null = []byte("null")
@@ -282,19 +296,34 @@ func (h *Hub) findMethods(key store.Key, wait bool) (s *DeviceSession, deliver f
 	}
 	p := h.lockPeer(key)
 	defer h.unlockPeer(p)
-	if s, deliver = p.takesMethods(); s == nil {
-		online = make(chan struct{})
-		p.online = append(p.online, online)
+	if s, deliver = p.takesMethods(); s != nil {
+		return s, deliver, nil, nil
 	}
-	return s, deliver, online, nil
+	if p.online == nil {
+		p.online = make(chan struct{})
+	}
+	p.waiting++
+	return nil, nil, p.online, nil
 }
 
 // takesMethods returns the session if it takes methods. The caller holds the lock.
 func (p *peer) takesMethods() (*DeviceSession, func(MethodRequest) bool) {
-	if p.session == nil || p.session.methods == nil {
+	if p.session == nil {
 		return nil, nil
 	}
-	return p.session, p.session.methods
+	t := p.session.tasks.Load()
+	if t == nil || t.methods == nil {
+		return nil, nil
+	}
+	return p.session, t.methods
+}
+
+// wake has all who wait for the identity to take methods look again. The caller holds the lock.
+func (p *peer) wake() {
+	if p.online != nil {
+		close(p.online)
+	}
+	p.online, p.waiting = nil, 0
 }
 
 func (h *Hub) stopWaiting(key store.Key, online chan struct{}) {
@@ -302,17 +331,22 @@ func (h *Hub) stopWaiting(key store.Key, online chan struct{}) {
 	if p == nil {
 		return
 	}
-	p.online = slices.DeleteFunc(p.online, func(c chan struct{}) bool { return c == online })
+	if p.online == online {
+		if p.waiting--; p.waiting == 0 {
+			p.online = nil
+		}
+	}
 	h.unlockPeer(p)
 }
 
 // call sends the request and waits.
 func (s *DeviceSession) call(ctx context.Context, deliver func(MethodRequest) bool, call MethodCall) (MethodResult, error) {
-	id, result, ok := s.calls.begin()
+	calls := &s.tasks.Load().calls // there are some, or nobody would deliver
+	id, result, ok := calls.begin()
 	if !ok {
 		return MethodResult{}, s.hub.NewError(CodeTooManyMethods, s.key.String(), strconv.Itoa(maxInflightMethods))
 	}
-	defer s.calls.finish(id, nil)
+	defer calls.finish(id, nil)
 	wait := s.hub.newPatience(call.ResponseTimeout)
 	defer wait.stop()
 	if !deliver(MethodRequest{ID: id, Name: call.Name, Payload: call.Payload}) {
@@ -323,13 +357,6 @@ func (s *DeviceSession) call(ctx context.Context, deliver func(MethodRequest) bo
 		return s.checkResult(r)
 	case <-wait.over:
 		return MethodResult{}, s.hub.NewError(CodeGatewayTimeout)
-	case <-s.over:
-		select { // it may have answered with its last breath
-		case r := <-result:
-			return s.checkResult(r)
-		default:
-		}
-		return MethodResult{}, s.hub.NewError(CodeConnectionClosed, s.key.String())
 	case <-ctx.Done():
 		return MethodResult{}, ctx.Err()
 	}
@@ -339,6 +366,8 @@ func (s *DeviceSession) call(ctx context.Context, deliver func(MethodRequest) bo
 func (s *DeviceSession) checkResult(e ending) (MethodResult, error) {
 	r := e.result
 	switch {
+	case e.closed:
+		return r, s.hub.NewError(CodeConnectionClosed, s.key.String())
 	case e.err != nil:
 		return r, e.err
 	case len(r.Payload) > maxMethodPayload:

@@ -171,7 +171,7 @@ func TestAMethodTimesOutInTheHubsTime(t *testing.T) {
 	c.Advance(1)
 	wantCode(t, <-done, CodeGatewayTimeout)
 	s.RespondMethod(r.ID, 200, nil) // late: nobody waits any more
-	if n := len(s.calls.calls); n != 0 {
+	if n := len(s.tasks.Load().calls.calls); n != 0 {
 		t.Errorf("%d calls are still remembered", n)
 	}
 }
@@ -186,7 +186,7 @@ func TestACallWaitsForTheDeviceToConnect(t *testing.T) {
 			return false
 		}
 		defer h.unlockPeer(p)
-		return len(p.online) == 1
+		return p.waiting == 1
 	}
 	eventually(t, "the call waits", waiting)
 	s := connect(t, h, "d")
@@ -237,7 +237,7 @@ func TestWhoWaitsForADeviceLearnsOfItsDeletion(t *testing.T) {
 			return false
 		}
 		defer h.unlockPeer(p)
-		return len(p.online) == 1
+		return p.waiting == 1
 	})
 	if err := h.Admin().DeleteIdentity(ctx, key, "*"); err != nil {
 		t.Fatal(err)
@@ -275,9 +275,10 @@ func TestASilentDeviceHoldsABoundedNumberOfCalls(t *testing.T) {
 		wg.Go(func() { _, _ = h.Admin().InvokeMethod(stop, s.Key(), MethodCall{Name: "m"}) })
 	}
 	eventually(t, "all calls wait", func() bool {
-		s.calls.mu.Lock()
-		defer s.calls.mu.Unlock()
-		return len(s.calls.calls) == maxInflightMethods
+		calls := &s.tasks.Load().calls
+		calls.mu.Lock()
+		defer calls.mu.Unlock()
+		return len(calls.calls) == maxInflightMethods
 	})
 	_, err := h.Admin().InvokeMethod(ctx, s.Key(), MethodCall{Name: "m"})
 	wantCode(t, err, CodeTooManyMethods)

@@ -24,10 +24,11 @@ type peerShard struct {
 // queue, and its last poll. It exists only while there is something to remember. The queue's lock guards all of it.
 type peer struct {
 	queue
-	session  *DeviceSession  // nil when not connected
-	lastPoll time.Time       // the last poll that was let through; zero when none
-	online   []chan struct{} // each closed when the identity takes methods: callers wait for that
-	gone     bool            // no longer in the map: look again
+	session  *DeviceSession // nil when not connected
+	lastPoll time.Time      // the last poll that was let through; zero when none
+	online   chan struct{}  // closed when the identity takes methods; nil while nobody waits for that
+	waiting  int32          // how many do
+	gone     bool           // no longer in the map: look again
 
 	activity atomic.Int64 // time of the last activity in Unix nanoseconds; needs no lock
 }
@@ -74,7 +75,7 @@ func (h *Hub) findPeer(key store.Key) *peer {
 
 // unlockPeer unlocks p, forgets it if there is nothing to remember, and then does what had to wait.
 func (h *Hub) unlockPeer(p *peer) {
-	if !p.gone && p.session == nil && len(p.subs) == 0 && p.next.IsZero() && p.lastPoll.IsZero() && p.activity.Load() == 0 && len(p.online) == 0 {
+	if !p.gone && p.session == nil && len(p.subs) == 0 && p.next.IsZero() && p.lastPoll.IsZero() && p.activity.Load() == 0 && p.waiting == 0 {
 		h.forget(p)
 	}
 	p.unlock()
@@ -107,10 +108,7 @@ func (p *peer) clear(why *Error) {
 	for _, sub := range slices.Clone(p.subs) {
 		p.drop(sub)
 	}
-	for _, c := range p.online { // who waits looks again, and finds that there is nothing to wait for
-		close(c)
-	}
-	p.online = nil
+	p.wake() // who waits finds that there is nothing to wait for
 	p.hub.forget(p)
 }
 

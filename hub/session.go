@@ -45,18 +45,49 @@ type DeviceSession struct {
 	model atomic.Pointer[string] // dtmi, nil when none was named
 
 	ended atomic.Pointer[Error] // why, nil while the session lives
-	over  chan struct{}         // closed at the end; nil for a transient session
+	tasks atomic.Pointer[tasks] // nil until the head subscribes to something: most connections only send
 
 	// Guarded by the peer's lock.
 	method    auth.Method
-	expiry    *clock.Timer             // nil when the principal never expires
-	expiresAt time.Time                // when it fires
-	push      *Subscription            // of the devicebound queue; nil when there is none
-	desired   func(DesiredChange)      // nil when nobody listens
-	methods   func(MethodRequest) bool // nil when none is taken
+	expiry    *clock.Timer  // nil when the principal never expires
+	expiresAt time.Time     // when it fires
+	push      *Subscription // of the devicebound queue; nil when there is none
+}
+
+// tasks is what is brought to a connected identity besides cloud-to-device messages.
+type tasks struct {
+	// Guarded by the peer's lock.
+	desired func(DesiredChange)      // nil when nobody listens
+	methods func(MethodRequest) bool // nil when none is taken
 
 	changes outbox  // carries DesiredChange in order
 	calls   pending // methods that wait for their response
+}
+
+// subscribe changes what is brought to the identity. The head's callbacks are never called by it.
+func (s *DeviceSession) subscribe(change func(*tasks)) error {
+	if s.options.Transient {
+		return s.hub.NewError(CodeInvalidOperation, "a single request cannot subscribe")
+	}
+	s.peer.mu.Lock()
+	defer s.peer.unlock()
+	if err := s.live(); err != nil {
+		return err
+	}
+	if s.tasks.Load() == nil {
+		s.tasks.Store(new(tasks))
+	}
+	change(s.tasks.Load())
+	return nil
+}
+
+// unsubscribe takes back what subscribe did.
+func (s *DeviceSession) unsubscribe(change func(*tasks)) {
+	s.peer.mu.Lock()
+	defer s.peer.unlock()
+	if t := s.tasks.Load(); t != nil {
+		change(t)
+	}
 }
 
 // OpenDevice lets principal p act as key: it checks scope, rights and the device's status, closes an older connection of the
@@ -67,9 +98,6 @@ func (h *Hub) OpenDevice(ctx context.Context, p auth.Principal, key store.Key, o
 		return nil, h.unauthorized(ctx, key, fmt.Errorf("%s may not act as this identity", principalName(p)))
 	}
 	s := &DeviceSession{hub: h, key: key, options: o}
-	if !o.Transient {
-		s.over = make(chan struct{})
-	}
 	peer := h.lockPeer(key)
 	defer h.unlockPeer(peer)
 	s.peer = peer
@@ -172,11 +200,13 @@ func (p *peer) finish(s *DeviceSession, why *Error) bool {
 	if s.push != nil {
 		p.drop(s.push)
 	}
-	s.desired, s.methods = nil, nil
 	if s.options.Transient {
 		return true
 	}
-	close(s.over)
+	if t := s.tasks.Load(); t != nil {
+		t.desired, t.methods = nil, nil
+		t.calls.close()
+	}
 	s.hub.metrics.closed(s.options.Conn, s.key)
 	if p.session == s {
 		p.session = nil

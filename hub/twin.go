@@ -395,33 +395,24 @@ func (s *DeviceSession) active() { s.peer.activity.Store(s.hub.clock.Now().UnixN
 // SubscribeDesired has deliver called with every change of the desired properties from now on, in order, one call at a time, without hub
 // locks, until UnsubscribeDesired or the end of the session. deliver must not block. A second subscription replaces the first.
 func (s *DeviceSession) SubscribeDesired(deliver func(DesiredChange)) error {
-	if s.options.Transient {
-		return s.hub.NewError(CodeInvalidOperation, "a single request cannot subscribe")
-	}
-	s.peer.mu.Lock()
-	defer s.peer.unlock()
-	if err := s.live(); err != nil {
-		return err
-	}
-	s.desired = deliver
-	return nil
+	return s.subscribe(func(t *tasks) { t.desired = deliver })
 }
 
 // UnsubscribeDesired ends what SubscribeDesired began. A call of deliver may be under way still.
-func (s *DeviceSession) UnsubscribeDesired() {
-	s.peer.mu.Lock()
-	defer s.peer.unlock()
-	s.desired = nil
-}
+func (s *DeviceSession) UnsubscribeDesired() { s.unsubscribe(func(t *tasks) { t.desired = nil }) }
 
 // tellDesired tells the connected identity of a change. The caller holds the lock.
 func (p *peer) tellDesired(patch document.Value, version int64) {
 	s := p.session
-	if s == nil || s.desired == nil {
+	if s == nil {
 		return
 	}
-	deliver, change := s.desired, DesiredChange{Version: version, Patch: appendSection(nil, patch, version)}
-	s.changes.add(p.hub, func() {
+	t := s.tasks.Load()
+	if t == nil || t.desired == nil {
+		return
+	}
+	deliver, change := t.desired, DesiredChange{Version: version, Patch: appendSection(nil, patch, version)}
+	t.changes.add(p.hub, func() {
 		if s.ended.Load() == nil {
 			deliver(change)
 		}
