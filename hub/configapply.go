@@ -280,7 +280,7 @@ func (c *configurations) settle(ctx context.Context, set *ruleSet, key store.Key
 			continue
 		}
 		if err == nil && tell {
-			p.tellDesired(patch, row.Twin.Desired.Version)
+			p.tellDesired(&row, patch)
 		}
 		return err
 	}

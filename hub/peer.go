@@ -91,13 +91,11 @@ func (h *Hub) forget(p *peer) {
 	s.mu.Unlock()
 }
 
-// removePeer ends what a deleted identity has: session, pushes, queue and memory. The identity is no longer in the registry, so
-// nothing of it can come back. Its messages get no feedback: the device they were for is no more.
-func (h *Hub) removePeer(key store.Key, why *Error) {
-	p := h.lockPeer(key)
+// erase ends what a deleted identity has: session, pushes, queue and memory. The identity is no longer in the registry, so nothing of it
+// can come back. Its messages get no feedback: the device they were for is no more. The caller holds the lock.
+func (p *peer) erase(why *Error) {
 	p.purge()
 	p.clear(why)
-	h.unlockPeer(p)
 }
 
 // clear ends what the peer has in this process and forgets it. The caller holds the lock.

@@ -249,12 +249,22 @@ func (s *ServiceSession) DeleteIdentity(ctx context.Context, key store.Key, ifMa
 }
 
 func (h *Hub) delete(ctx context.Context, key store.Key, ifMatch string) error {
+	p := h.lockPeer(key) // who makes the identity again finds nothing of the old one, and loses nothing of his
 	removed, err := h.registry.Delete(ctx, key, unquoteETag(ifMatch))
+	if err == nil {
+		p.erase(h.notFound(key))
+	}
+	h.unlockPeer(p)
 	if err != nil {
 		return h.registryError(err, key)
 	}
 	for _, id := range removed {
-		h.removePeer(id.Key, h.notFound(id.Key))
+		if id.Key == key {
+			continue
+		}
+		p := h.lockPeer(id.Key)
+		p.erase(h.notFound(id.Key))
+		h.unlockPeer(p)
 	}
 	return nil
 }

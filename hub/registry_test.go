@@ -1,8 +1,10 @@
 package hub
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -408,4 +410,48 @@ func FuzzETags(f *testing.F) {
 			t.Errorf("unquoteETag(%q) = %q", text, got)
 		}
 	})
+}
+
+// deletingEngine is an engine whose registry calls deleted right after it has deleted something.
+type deletingEngine struct {
+	store.Engine
+	deleted func()
+}
+
+func (e *deletingEngine) Registry() store.Registry { return deletingRegistry{e.Engine.Registry(), e} }
+
+type deletingRegistry struct {
+	store.Registry
+	engine *deletingEngine
+}
+
+func (r deletingRegistry) Delete(ctx context.Context, key store.Key, ifMatch string) ([]store.Identity, error) {
+	removed, err := r.Registry.Delete(ctx, key, ifMatch)
+	r.engine.deleted()
+	return removed, err
+}
+
+func TestWhoMakesADeletedDeviceAgainLosesNoMessage(t *testing.T) {
+	engine := &deletingEngine{Engine: store.NewMemory(store.MemoryOptions{})}
+	h, _ := newTestHub(t, func(c *Config) { c.Engine = engine })
+	key := addDevice(t, h, store.Key{DeviceID: "d"}).Key
+	created, sent := make(chan error, 1), make(chan error, 1)
+	engine.deleted = func() {
+		go func() {
+			_, err := h.Admin().CreateIdentity(ctx, store.Identity{Key: key})
+			created <- err
+			var m store.Message
+			m.To = "/devices/d/messages/devicebound"
+			sent <- h.Admin().SendC2D(ctx, m)
+		}()
+		wantCode(t, <-created, 0)
+		for range 1000 { // the sender gets his chance
+			runtime.Gosched()
+		}
+	}
+	wantCode(t, h.Admin().DeleteIdentity(ctx, key, "*"), 0)
+	wantCode(t, <-sent, 0)
+	if d, err := h.Admin().Identity(ctx, key); err != nil || d.C2DCount != 1 {
+		t.Errorf("%d messages, error %v", d.C2DCount, err)
+	}
 }

@@ -281,7 +281,7 @@ func (h *Hub) changeTwinAlone(ctx context.Context, era int64, key store.Key, ifM
 		return row, err
 	}
 	if tell {
-		p.tellDesired(patch, row.Twin.Desired.Version)
+		p.tellDesired(&row, patch)
 	}
 	return row, nil
 }
@@ -401,16 +401,17 @@ func (s *DeviceSession) SubscribeDesired(deliver func(DesiredChange)) error {
 // UnsubscribeDesired ends what SubscribeDesired began. A call of deliver may be under way still.
 func (s *DeviceSession) UnsubscribeDesired() { s.unsubscribe(func(t *tasks) { t.desired = nil }) }
 
-// tellDesired tells the connected identity of a change. The caller holds the lock.
-func (p *peer) tellDesired(patch document.Value, version int64) {
+// tellDesired tells the connected identity of a change that has made row. The caller holds the lock.
+func (p *peer) tellDesired(row *store.TwinRow, patch document.Value) {
 	s := p.session
-	if s == nil {
+	if s == nil || s.generation != row.GenerationID { // its identity was deleted and made again, and it is about to end
 		return
 	}
 	t := s.tasks.Load()
 	if t == nil || t.desired == nil {
 		return
 	}
+	version := row.Twin.Desired.Version
 	deliver, change := t.desired, DesiredChange{Version: version, Patch: appendSection(nil, patch, version)}
 	t.changes.add(p.hub, func() {
 		if s.ended.Load() == nil {
