@@ -135,8 +135,11 @@ func targetQuery(selects, always, condition string) string {
 	}
 	source, expression := c.Parts()
 	if source != "" {
-		selects, _, _ = strings.Cut(selects, " from ")
-		selects += " " + source
+		before, _, _ := strings.Cut(selects, " from ")
+		if always == "" {
+			return before + " " + strings.TrimSpace(condition)
+		}
+		selects = before + " " + source
 	}
 	switch {
 	case expression == "" && always == "":

@@ -502,23 +502,3 @@ func TestTwinsDependOnlyOnWhatIsThereNow(t *testing.T) {
 		}
 	})
 }
-
-func TestTargetedCountAsksForWhatTheConditionSelects(t *testing.T) {
-	const devices, edge = "select deviceId from devices", "capabilities.iotEdge = true"
-	narrow := strings.Repeat("ɐ", 30) // its capital letter is longer
-	for _, test := range []struct{ always, condition, want string }{
-		{"", " ", ""},
-		{"", "*", devices},
-		{edge, "*", devices + " where " + edge},
-		{"", " tags.a = 1 ", devices + " where tags.a = 1"},
-		{edge, "tags.a = 1 OR tags.b = 2", devices + " where " + edge + " and (tags.a = 1 OR tags.b = 2)"},
-		{"", "from devices AS d\nwhere d.tags.a = ' WHERE '", "select deviceId from devices AS d where d.tags.a = ' WHERE '"},
-		{edge, "FROM devices", "select deviceId FROM devices where " + edge},
-		{edge, "FROM devices AS d\tWHERE d.tags.a = 1", "select deviceId FROM devices AS d where " + edge + " and (d.tags.a = 1)"},
-		{edge, "FROM devices AS " + narrow + " WHERE " + narrow + ".status = 'x'", "select deviceId FROM devices AS " + narrow + " where " + edge + " and (" + narrow + ".status = 'x')"},
-	} {
-		if got := targetQuery(devices, test.always, test.condition); !strings.EqualFold(got, test.want) {
-			t.Errorf("%q beside %q: %q, want %q", test.condition, test.always, got, test.want)
-		}
-	}
-}

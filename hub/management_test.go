@@ -88,13 +88,18 @@ func TestSettingsThatDoNotFitLeaveTheTwinAsItIs(t *testing.T) {
 
 func TestTheTargetedCountHasTheQueryOfItsCondition(t *testing.T) {
 	const plain, always = "select deviceId from devices", "capabilities.iotEdge = true"
+	grows := strings.Repeat("ɐ", 30) // its capital letter has more bytes
 	for _, try := range [][3]string{
 		{"", "", ""}, {always, "", ""},
 		{"", "*", "select deviceId from devices"}, {always, " * ", "select deviceId from devices where capabilities.iotEdge = true"},
 		{"", "tags.a = 1 or tags.b = 2", "select deviceId from devices where tags.a = 1 or tags.b = 2"},
 		{always, "tags.a = 1 or tags.b = 2", "select deviceId from devices where capabilities.iotEdge = true and (tags.a = 1 or tags.b = 2)"},
 		{"", "From devices.modules Where x = 1", "select deviceId From devices.modules Where x = 1"},
-		{always, "FROM devices WHERE tags.a = 1", "select deviceId from devices where capabilities.iotEdge = true and (tags.a = 1)"},
+		{"", "FROM devices AS d\nWHERE d.tags.a = ' WHERE '", "select deviceId FROM devices AS d\nWHERE d.tags.a = ' WHERE '"},
+		{always, "FROM devices WHERE tags.a = 1", "select deviceId FROM devices where capabilities.iotEdge = true and (tags.a = 1)"},
+		{always, "FROM devices", "select deviceId FROM devices where capabilities.iotEdge = true"},
+		{always, "FROM devices AS d\tWHERE d.tags.a = ' WHERE '", "select deviceId FROM devices AS d where capabilities.iotEdge = true and (d.tags.a = ' WHERE ')"},
+		{always, "FROM devices AS " + grows + " WHERE " + grows + ".x = 1", "select deviceId FROM devices AS " + grows + " where capabilities.iotEdge = true and (" + grows + ".x = 1)"},
 	} {
 		if got := targetQuery(plain, try[0], try[1]); got != try[2] {
 			t.Errorf("%q with %q: %q, want %q", try[1], try[0], got, try[2])
