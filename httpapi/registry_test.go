@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/iolite-emulator/iolite/hub"
 )
 
 const keys = `"symmetricKey":{"primaryKey":"cHJpbWFyeS1wcmltYXJ5LXByaW1hcnk=","secondaryKey":"c2Vjb25kYXJ5LXNlY29uZGFyeS1zZWM="}`
@@ -104,6 +107,18 @@ func TestBulkTellsWhichItemsFailed(t *testing.T) {
 	many, err := json.Marshal(make([]bulkItemJSON, 101))
 	must(t, err)
 	r.ask("POST", "/devices"+version, token, string(many)).want(413, "TooManyDevices")
+}
+
+func TestABulkRequestOfNothingCostsLittle(t *testing.T) {
+	text := []byte("[" + strings.Repeat("{},", maxJSON/3-1) + "{}]")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var body bulkJSON
+	must(t, json.Unmarshal(text, &body))
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; len(body) != hub.MaxBulk+1 || grown > 4*maxJSON {
+		t.Errorf("%d items took %d bytes", len(body), grown)
+	}
 }
 
 func TestMalformedJSONIsAnsweredWithItsPlace(t *testing.T) {

@@ -12,10 +12,10 @@ import (
 func fleet(b testing.TB, h *Hub, n int) {
 	b.Helper()
 	admin := h.Admin()
-	items := make([]BulkItem, 0, maxBulk)
-	for i := 0; i < n; i += maxBulk {
+	items := make([]BulkItem, 0, MaxBulk)
+	for i := 0; i < n; i += MaxBulk {
 		items = items[:0]
-		for j := range min(maxBulk, n-i) {
+		for j := range min(MaxBulk, n-i) {
 			items = append(items, BulkItem{Mode: "create", Identity: store.Identity{Key: store.Key{DeviceID: fmt.Sprintf("device-%06d", i+j)}}})
 		}
 		failed, err := admin.Bulk(ctx, items)

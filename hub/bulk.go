@@ -13,8 +13,8 @@ import (
 	"github.com/iolite-emulator/iolite/store"
 )
 
-// maxBulk is the most operations of one bulk request.
-const maxBulk = 100
+// MaxBulk is the most operations of one bulk request.
+const MaxBulk = 100
 
 // BulkItem is one operation of a bulk request.
 type BulkItem struct {
@@ -97,8 +97,8 @@ func (h *Hub) bulkError(ctx context.Context, key store.Key, err error) BulkError
 
 // checkBulk checks what makes a whole request fail.
 func (s *ServiceSession) checkBulk(ctx context.Context, items []BulkItem) error {
-	if len(items) > maxBulk {
-		return s.hub.NewError(CodeTooManyDevices, strconv.Itoa(len(items))+" operations of at most 100")
+	if len(items) > MaxBulk {
+		return s.hub.NewError(CodeTooManyDevices, "more than 100 operations")
 	}
 	seen := make(map[store.Key]struct{}, len(items))
 	for _, item := range items {

@@ -38,8 +38,8 @@ func (s *ServiceSession) RegenerateKeys(ctx context.Context, policyKey string, k
 
 // checkKeys checks what makes a whole request fail.
 func (h *Hub) checkKeys(keys []store.Key) error {
-	if len(keys) > maxBulk {
-		return h.NewError(CodeTooManyDevices, strconv.Itoa(len(keys))+" identities of at most 100")
+	if len(keys) > MaxBulk {
+		return h.NewError(CodeTooManyDevices, "more than 100 identities")
 	}
 	seen := make(map[store.Key]struct{}, len(keys))
 	for _, key := range keys {
