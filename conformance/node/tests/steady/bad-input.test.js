@@ -113,6 +113,20 @@ describe('the twin of a device', () => {
   });
 });
 
+describe('what nobody knows', () => {
+  test('is ignored in a device, a module and a twin', async () => {
+    const deviceId = devices.freshId();
+    const created = await service.rest('PUT', `/devices/${deviceId}`, { body: { deviceId, colour: 'red' } });
+    assert.equal(created.status, 200, created.text);
+    assert.ok(!('colour' in created.body));
+    assert.equal((await service.rest('PUT', `/devices/${deviceId}/modules/m`, { body: { moduleId: 'm', colour: 'red' } })).status, 200);
+    const twin = await service.rest('PATCH', twins.path({ deviceId }), { body: { colour: 'red', tags: { a: 1 }, properties: { other: {} } } });
+    assert.equal(twin.status, 200, twin.text);
+    assert.deepEqual(twin.body.tags, { a: 1 });
+    assert.ok(!('colour' in twin.body));
+  });
+});
+
 describe('a path', () => {
   const PATHS = ['/twins', '/twins/', '/twins//modules/', '/twins/%00', '/twins/a%2Fb', '/twins/%ff', '/digitaltwins/', '/jobs/v3/x', '/configurations/a/b', `/twins/${'x'.repeat(5000)}`];
   for (const path of PATHS) {

@@ -86,6 +86,17 @@ for (const peer of PEERS) {
         assert.deepEqual((await twins.properties(client)).reported, { ...values, $version: 2 });
       });
 
+      test('is carried whole when both sides are almost 32 KB, and so is a change of that size', async (t) => {
+        const identity = await peer.create();
+        const client = await peer.connect(t, door, identity);
+        const full = (sign) => Object.fromEntries(Array.from({ length: 8 }, (_, i) => [`part${i}`, sign.repeat(4000)]));
+        const changes = await twins.follow(client);
+        await twins.desire(identity, full('d'));
+        assert.deepEqual(await changes.take(), { ...full('d'), $version: 2 });
+        await twins.report(client, full('r'));
+        assert.deepEqual(await twins.properties(client), { desired: { ...full('d'), $version: 2 }, reported: { ...full('r'), $version: 2 } });
+      });
+
       test('takes many reports at once', async (t) => {
         const identity = await peer.create();
         const client = await peer.connect(t, door, identity);
@@ -208,3 +219,19 @@ for (const door of speaking('mqtt', 'amqp')) {
     });
   });
 }
+
+describe('a refused report', () => {
+  test('is told in the same words on every door', async (t) => {
+    const told = new Set();
+    for (const door of speaking('mqtt', 'amqp')) {
+      const client = await devices.connect(t, door, await devices.create());
+      await assert.rejects(twins.report(client, { 'a.b': 1 }), (err) => {
+        const { errorCode, message } = door.protocol === 'amqp' ? JSON.parse(err.amqpError.amqpError.body.content) : { errorCode: 400004, message: err.message };
+        assert.equal(errorCode, 400004);
+        told.add(message);
+        return true;
+      });
+    }
+    assert.equal(told.size, 1, [...told].join('\n'));
+  });
+});
