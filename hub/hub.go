@@ -5,7 +5,7 @@
 //
 //  0. configurations.change, then configurations.using; jobs.mu; transfers.mu
 //  1. queue.mu: one identity's peer (its session, queue and poll memory), or the feedback queue; never two of them at once
-//  2. peerShard.mu, violations.mu, provenTokens.mu, Hub.modules, ServiceSession.mu, outbox.mu, pending.mu, jobRun.mu, gate.mu for reading
+//  2. peerShard.mu, violations.mu, provenTokens.mu, ServiceSession.mu, outbox.mu, pending.mu, jobRun.mu; gate.mu for reading, then Hub.modules
 //  3. services.mu, workers.mu
 //  4. the locks of store and clock, which call nothing back; only EventLog tells watchers of an append, under a gate
 //

@@ -29,7 +29,7 @@ var (
 	errJobCancelled = errors.New("the job was cancelled")
 )
 
-// jobs runs the scheduled jobs of a hub. mu comes before all locks but those of level 1.
+// jobs runs the scheduled jobs of a hub. mu is of level 0.
 type jobs struct {
 	hub   *Hub
 	store store.Jobs

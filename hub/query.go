@@ -17,6 +17,9 @@ const (
 	maxQueryPage     = 1000
 )
 
+// maxPageText is when a page ends before it has all its rows, in bytes: a thousand large twins would fill a gigabyte. Iolite's own limit.
+const maxPageText = 4 << 20
+
 // queryBatch is how many rows a search looks at between two looks at its context.
 const queryBatch = 256
 
@@ -43,8 +46,9 @@ type QueryPage struct {
 
 // Query answers one page of a query (article "IoT Hub query language"). Rows come in the order of device and module ids, groups in that of their
 // values. A page of a query that does not aggregate looks at no more rows than it takes to fill it and to find the next one: no page but the
-// first is empty, because the Java SDK promises another row for as long as there is a token. ServiceConnect. CodeArgumentInvalid: the query is
-// wrong (the text names line and column), a page size below 0, a continuation token of another query, too many groups.
+// first is empty, because the Java SDK promises another row for as long as there is a token. A page ends early at 4 MiB. ServiceConnect.
+// CodeArgumentInvalid: the query is wrong (the text names line and column), a page size below 0, a continuation token of another query, too
+// many groups.
 func (s *ServiceSession) Query(ctx context.Context, r QueryRequest) (QueryPage, error) {
 	if err := s.need(ctx, auth.ServiceConnect, "devices/query"); err != nil {
 		return QueryPage{}, err
@@ -174,7 +178,7 @@ func (p *page) search(ctx context.Context, source rowSource) error {
 	return nil
 }
 
-func (p *page) full() bool { return len(p.ends) == p.size }
+func (p *page) full() bool { return len(p.ends) == p.size || len(p.text) >= maxPageText }
 
 // exhausted reports whether TOP allows no more rows.
 func (p *page) exhausted() bool { return p.at.limited && p.at.left == 0 }
@@ -230,7 +234,7 @@ func (p *page) aggregate(ctx context.Context, source rowSource) error {
 		return err
 	}
 	for ; p.at.shown < a.Len(); p.at.shown++ {
-		if p.more = len(p.ends) == p.size; p.more {
+		if p.more = p.full(); p.more {
 			break
 		}
 		p.add(a.AppendRow(p.text, p.at.shown))

@@ -496,3 +496,40 @@ func BenchmarkQuery(b *testing.B) {
 		})
 	}
 }
+
+func TestAPageOfLargeTwinsEndsEarly(t *testing.T) {
+	h, _ := newTestHub(t)
+	const devices = 300
+	text := strings.Repeat("x", 4000)
+	patch := fmt.Appendf(nil, `{"a":%q,"b":%q,"c":%q,"d":%q,"e":%q}`, text, text, text, text, text)
+	for i := range devices {
+		key := addDevice(t, h, store.Key{DeviceID: fmt.Sprintf("d%03d", i)}).Key
+		if err := h.Admin().PlantReported(ctx, key, patch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, query := range []string{"SELECT * FROM devices", "SELECT deviceId, properties.reported.a AS a, properties.reported AS r FROM devices WHERE IS_DEFINED(properties)",
+		"SELECT properties.reported AS r, deviceId, COUNT() FROM devices GROUP BY deviceId, properties.reported"} {
+		seen, pages := 0, 0
+		for token := ""; pages == 0 || token != ""; pages++ {
+			page, err := h.Admin().Query(ctx, QueryRequest{Text: query, PageSize: 1000, Continuation: token})
+			if err != nil {
+				t.Fatal(err)
+			}
+			size := 0
+			for _, row := range page.Rows {
+				if id := fmt.Sprintf(`"deviceId":"d%03d"`, seen); !strings.Contains(string(row), id) {
+					t.Fatalf("%s: row %d is not about %s", query, seen, id)
+				}
+				seen, size = seen+1, size+len(row)
+			}
+			if size > maxPageText+64<<10 {
+				t.Errorf("%s: a page of %d bytes", query, size)
+			}
+			token = page.Continuation
+		}
+		if seen != devices || pages < 2 {
+			t.Errorf("%s: %d rows on %d pages", query, seen, pages)
+		}
+	}
+}
