@@ -22,7 +22,8 @@ func TestErrorPageIsTheErrorTable(t *testing.T) {
 	b.WriteString(`# Errors
 
 Every error of the hub is one row of this table, whichever door it leaves by. HTTPS answers with the status, the header ` + "`iothub-errorcode`" + ` and a JSON body; AMQP with the condition, the text and a tracking id;
-MQTT 3.1.1 has no error reply: "refuse" is CONNACK return code 5, "close" ends the connection, "none" cannot happen there. The log has the cause under the same tracking id.
+MQTT 3.1.1 has no error reply: "refuse" is CONNACK return code 5, "close" ends the connection, "none" cannot happen there. Requests to twins alone are answered, on MQTT and AMQP: with the status, and code,
+text and tracking id in a JSON body. The log has the cause under the same tracking id.
 
 | code | name | HTTP | AMQP condition | MQTT | text |
 |---|---|---|---|---|---|

@@ -2,7 +2,6 @@ package amqpsrv
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -128,22 +127,13 @@ func twinResponse(status int, body []byte) *amqp10.Message {
 	return m
 }
 
-// twinError is the body of a response to a request that failed. Node parses it.
-type twinError struct {
-	ErrorCode    hub.Code `json:"errorCode"`
-	TrackingID   string   `json:"trackingId"`
-	Message      string   `json:"message"`
-	TimestampUTC string   `json:"timestampUtc"`
-}
-
 // failure is the response to a request that failed.
 func (t *twin) failure(err error) *amqp10.Message {
 	e, created := hub.AsError(err)
 	if created {
 		t.p.log.Error("internal error", "trackingId", e.TrackingID, "error", err)
 	}
-	body, _ := json.Marshal(twinError{e.Code, e.TrackingID, e.Text, t.p.srv.hub.Now().Format("2006-01-02T15:04:05.9999999Z")}) // strings always encode
-	return twinResponse(e.Status, body)
+	return twinResponse(e.Status, t.p.srv.hub.AppendError(nil, e))
 }
 
 // post sends a message on the pair.

@@ -5,11 +5,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
-	"github.com/iolite-emulator/iolite/document"
 	"github.com/iolite-emulator/iolite/hub"
 )
 
@@ -174,7 +172,7 @@ func (c *connection) refuseTwin(answer *reply, r twinRequest, err error) error {
 		return errEnded
 	}
 	answer.address(e.Status, r.rid)
-	answer.body = appendError(answer.body[:0], e, c.broker.hub.Now())
+	answer.body = c.broker.hub.AppendError(answer.body[:0], e)
 	return nil
 }
 
@@ -185,15 +183,6 @@ func endsSession(code hub.Code) bool {
 		return true
 	}
 	return false
-}
-
-// appendError appends an error as IoT Hub puts it into the body of a twin's answer, where the Node SDK looks for it.
-func appendError(b []byte, e *hub.Error, now time.Time) []byte {
-	b = strconv.AppendInt(append(b, `{"errorCode":`...), int64(e.Code), 10)
-	b = document.AppendString(append(b, `,"trackingId":`...), e.TrackingID)
-	b = document.AppendString(append(b, `,"message":`...), e.Text)
-	b = append(b, `,"timestampUtc":"`...)
-	return append(now.UTC().AppendFormat(b, expiryFormat), `"}`...)
 }
 
 // deliverDesired is the hub's push of a change of desired properties.

@@ -8,13 +8,11 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/iolite-emulator/iolite/document"
 	"github.com/iolite-emulator/iolite/hub"
 )
 
 const jsonType = "application/json; charset=utf-8"
-
-// dateTime is how IoT Hub stamps its error replies.
-const dateTime = "2006-01-02T15:04:05.9999999Z"
 
 // begin sets the headers that every answer has. The map is written directly: net/http would send "Etag" and "X-Ms-Request-Id",
 // and lose the case of property names.
@@ -138,34 +136,19 @@ func classic(e *hub.Error) any {
 	}{"ErrorCode:" + e.Name + ";" + e.Text, "Tracking ID:" + e.TrackingID}
 }
 
-// detail is the error object of the newer components.
-type detail struct {
-	ErrorCode    hub.Code    `json:"errorCode"`
-	TrackingID   string      `json:"trackingId"`
-	Message      string      `json:"message"`
-	Info         *detailInfo `json:"info,omitempty"`
-	TimestampUTC string      `json:"timestampUtc"`
-}
-
-type detailInfo struct {
-	Timeout string `json:"timeout,omitempty"`
-}
-
-func detailOf(s *Server, e *hub.Error) detail {
-	return detail{ErrorCode: e.Code, TrackingID: e.TrackingID, Message: e.Text, TimestampUTC: s.hub.Now().Format(dateTime)}
-}
-
 // flat is the envelope of module conflicts.
-func flat(s *Server, e *hub.Error) any { return detailOf(s, e) }
+func flat(s *Server, e *hub.Error) any { return json.RawMessage(s.hub.AppendError(nil, e)) }
 
 // nested is the envelope of direct methods. The empty ExceptionMessage matters: the Java SDK appends it to the nested JSON and
 // then parses the whole.
 func nested(s *Server, e *hub.Error) any {
-	d := detailOf(s, e)
-	d.Info = &detailInfo{e.Timeout}
-	inner, _ := json.Marshal(d) // strings and a number always encode
+	inner := s.hub.AppendError(nil, e)
+	inner = append(inner[:len(inner)-1], `,"info":{`...)
+	if e.Timeout != "" {
+		inner = document.AppendString(append(inner, `"timeout":`...), e.Timeout)
+	}
 	return struct {
 		Message          string
 		ExceptionMessage string
-	}{string(inner), ""}
+	}{string(append(inner, "}}"...)), ""}
 }

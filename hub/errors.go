@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -213,6 +214,16 @@ func newError(code Code, now time.Time, details ...string) *Error {
 		Code: row.Code, Name: row.Name, Text: fill(row.Text, details), Status: row.Status, Condition: row.Condition, MQTT: row.MQTT,
 		TrackingID: trackingID(now),
 	}
+}
+
+// AppendError appends an error as the newer components of IoT Hub write it: in the answers about twins on MQTT and AMQP, where the Node SDK
+// looks for it, and in some of REST.
+func (h *Hub) AppendError(b []byte, e *Error) []byte {
+	b = strconv.AppendInt(append(b, `{"errorCode":`...), int64(e.Code), 10)
+	b = appendText(append(b, `,"trackingId":`...), e.TrackingID)
+	b = appendText(append(b, `,"message":`...), e.Text)
+	b = appendTime(append(b, `,"timestampUtc":`...), h.clock.Now())
+	return append(b, '}')
 }
 
 // fill puts the details into the places of text, and what is left over behind it.
