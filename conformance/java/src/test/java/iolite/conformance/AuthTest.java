@@ -32,6 +32,7 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
+import javax.net.ssl.SSLContext;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -142,10 +143,9 @@ class AuthTest {
         }, null);
         try {
             client.open(false);
-            RegistryClient registry = new RegistryClient(hub.owner());
-            Device identity = registry.getDevice(device.id());
+            Device identity = registry().getDevice(device.id());
             identity.setStatus(DeviceStatus.Disabled);
-            registry.updateDevice(identity);
+            registry().updateDevice(identity);
             assertTrue(lost.await(30, TimeUnit.SECONDS), "the connection stayed open");
         } finally {
             client.close();
@@ -158,7 +158,7 @@ class AuthTest {
     void aSelfSignedCertificateIsKnownByItsThumbprint(IotHubClientProtocol door, @TempDir Path directory) throws Exception {
         SelfSigned certificate = new SelfSigned(directory);
         String id = register(certificate.thumbprint("SHA-1"), "F".repeat(40));
-        sendOne(withCertificate(id, certificate, door), "signed");
+        sendOne(withCertificate(id, certificate.context(), door), "signed");
         assertEquals(List.of("signed"), Events.bodies(events.of(id, 1)));
         String method = events.of(id, 1).get(0).getData().getSystemProperties().get("iothub-connection-auth-method").toString();
         assertTrue(method.toLowerCase().contains("\"type\":\"x509"), method);
@@ -169,7 +169,7 @@ class AuthTest {
     void aSha256ThumbprintServesAsTheSecondary(IotHubClientProtocol door, @TempDir Path directory) throws Exception {
         SelfSigned certificate = new SelfSigned(directory);
         String id = register("F".repeat(64), certificate.thumbprint("SHA-256"));
-        sendOne(withCertificate(id, certificate, door), "signed");
+        sendOne(withCertificate(id, certificate.context(), door), "signed");
         assertEquals(List.of("signed"), Events.bodies(events.of(id, 1)));
     }
 
@@ -179,13 +179,34 @@ class AuthTest {
         SelfSigned registered = new SelfSigned(directory);
         SelfSigned presented = new SelfSigned(directory);
         String id = register(registered.thumbprint("SHA-1"), registered.thumbprint("SHA-1"));
-        assertUnauthorized(withCertificate(id, presented, door), door);
+        assertUnauthorized(withCertificate(id, presented.context(), door), door);
+    }
+
+    /** One authority for all doors, because keytool takes its time. */
+    @Test
+    void aCertificateOfARegisteredAuthorityNamesItsDevice(@TempDir Path directory) throws Exception {
+        Authority authority = new Authority(directory);
+        String id = registry().addDevice(new Device("java-ca-" + UUID.randomUUID(), AuthenticationType.CERTIFICATE_AUTHORITY)).getDeviceId();
+        String other = registry().addDevice(new Device("java-ca-" + UUID.randomUUID(), AuthenticationType.CERTIFICATE_AUTHORITY)).getDeviceId();
+        SSLContext issued = authority.context(id);
+        assertUnauthorized(withCertificate(id, issued, IotHubClientProtocol.MQTT), IotHubClientProtocol.MQTT);
+        hub.register(authority);
+        for (IotHubClientProtocol door : EnumSet.of(IotHubClientProtocol.MQTT, IotHubClientProtocol.AMQPS, IotHubClientProtocol.HTTPS)) {
+            sendOne(withCertificate(id, issued, door), door.toString());
+            assertUnauthorized(withCertificate(other, issued, door), door);
+            assertUnauthorized(withCertificate(id, new SelfSigned(directory).context(), door), door);
+        }
+        assertEquals(Set.of("MQTT", "AMQPS", "HTTPS"), Set.copyOf(Events.bodies(events.of(id, 3))));
+    }
+
+    private RegistryClient registry() {
+        return new RegistryClient(hub.owner());
     }
 
     private String register(String primary, String secondary) throws Exception {
         Device device = new Device("java-x509-" + UUID.randomUUID(), AuthenticationType.SELF_SIGNED);
         device.setThumbprint(primary, secondary);
-        return new RegistryClient(hub.owner()).addDevice(device).getDeviceId();
+        return registry().addDevice(device).getDeviceId();
     }
 
     private DeviceClient withKey(String id, String key, IotHubClientProtocol door) {
@@ -198,8 +219,8 @@ class AuthTest {
         return new DeviceClient(address, device.id(), () -> token, door, TestDevice.options(door).build());
     }
 
-    private DeviceClient withCertificate(String id, SelfSigned certificate, IotHubClientProtocol door) throws Exception {
-        ClientOptions options = TestDevice.options(door).sslContext(certificate.context()).build();
+    private DeviceClient withCertificate(String id, SSLContext context, IotHubClientProtocol door) {
+        ClientOptions options = TestDevice.options(door).sslContext(context).build();
         return new DeviceClient("HostName=" + hub.address + ";DeviceId=" + id + ";x509=true", door, options);
     }
 

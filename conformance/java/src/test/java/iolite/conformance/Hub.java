@@ -46,7 +46,9 @@ final class Hub implements AutoCloseable {
                 .start();
         try {
             awaitReady(address, process);
-            return new Hub(address, log, process);
+            Hub hub = new Hub(address, log, process);
+            hub.requireCa(directory);
+            return hub;
         } catch (Exception e) {
             process.destroyForcibly();
             throw new IllegalStateException(e.getMessage() + "; its log:\n" + tail(log), e);
@@ -58,6 +60,14 @@ final class Hub implements AutoCloseable {
         this.log = log;
         this.process = process;
         this.info = JsonParser.parseString(control("GET", "/iolite/v1/info", "")).getAsJsonObject();
+    }
+
+    /** Another hub on the same address would have been ready at once. */
+    private void requireCa(Path directory) {
+        Path ca = Path.of(info.get("ca").getAsString());
+        if (!ca.startsWith(directory)) {
+            throw new IllegalStateException("another hub, with the CA " + ca + ", has " + address);
+        }
     }
 
     /** The connection string of the policy iothubowner. */
@@ -89,6 +99,11 @@ final class Hub implements AutoCloseable {
 
     String caPem() throws Exception {
         return control("GET", "/iolite/v1/ca.pem", "");
+    }
+
+    /** Has the hub accept the certificates that an authority gives devices. */
+    void register(Authority authority) throws Exception {
+        control("POST", "/iolite/v1/cas", authority.pem());
     }
 
     Instant now() throws Exception {
