@@ -87,6 +87,16 @@ describe('a twin job', () => {
     assert.equal((await twins.get(two)).tags.found, undefined);
   });
 
+  test('of which no time is said begins at once and may take an hour', async () => {
+    const [device] = await fleet(1);
+    const jobId = jobs.freshId();
+    await client.scheduleTwinUpdate(jobId, jobs.condition([device]), { etag: '*', tags: { done: true } });
+    const job = await jobs.end(jobId);
+    assert.equal(job.status, 'completed');
+    assert.equal(job.maxExecutionTimeInSeconds, 3600);
+    assert.equal((await twins.get(device)).tags.done, true);
+  });
+
   test('that finds nobody is completed', async () => {
     const { jobId } = await jobs.updateTwins([{ deviceId: 'nobody' }], { tags: { a: 1 } });
     const job = await jobs.end(jobId);
