@@ -66,7 +66,7 @@ type thumbprintsJSON struct {
 func deviceOf(d hub.Device) deviceJSON {
 	return deviceJSON{
 		DeviceID: d.DeviceID, GenerationID: d.GenerationID, ETag: d.ETag,
-		ConnectionState: connectionState(d.Connected), ConnectionStateUpdatedTime: formatIdentityTime(d.ConnectedUpdated),
+		ConnectionState: hub.ConnectionState(d.Connected), ConnectionStateUpdatedTime: formatIdentityTime(d.ConnectedUpdated),
 		Status: d.Status, StatusReason: orNull(d.StatusReason), StatusUpdatedTime: formatIdentityTime(d.StatusUpdated),
 		LastActivityTime: formatIdentityTime(d.LastActivity), CloudToDeviceMessageCount: d.C2DCount,
 		Authentication: authOf(d.Authentication), Capabilities: capabilitiesJSON{d.IoTEdge},
@@ -77,7 +77,7 @@ func deviceOf(d hub.Device) deviceJSON {
 func moduleOf(d hub.Device) moduleJSON {
 	return moduleJSON{
 		ModuleID: d.ModuleID, ManagedBy: orNull(d.ManagedBy), DeviceID: d.DeviceID, GenerationID: d.GenerationID, ETag: d.ETag,
-		ConnectionState: connectionState(d.Connected), ConnectionStateUpdatedTime: formatIdentityTime(d.ConnectedUpdated),
+		ConnectionState: hub.ConnectionState(d.Connected), ConnectionStateUpdatedTime: formatIdentityTime(d.ConnectedUpdated),
 		LastActivityTime: formatIdentityTime(d.LastActivity), CloudToDeviceMessageCount: d.C2DCount,
 		Authentication: authOf(d.Authentication),
 	}
@@ -89,13 +89,6 @@ func authOf(a store.Authentication) authJSON {
 		X509Thumbprint: thumbprintsJSON{orNull(a.PrimaryThumbprint), orNull(a.SecondaryThumbprint)},
 		Type:           a.Type,
 	}
-}
-
-func connectionState(connected bool) string {
-	if connected {
-		return "Connected"
-	}
-	return "Disconnected"
 }
 
 func formatIdentityTime(t time.Time) string { return t.UTC().Format(identityTime) }

@@ -14,6 +14,11 @@ const (
 	maxModules      = 20 // per device
 	maxStatusReason = 128
 	minKey, maxKey  = 16, 64 // bytes
+
+	// Iolite's own: a listing of 1000 identities stands in memory.
+	maxManagedBy = 1024 // bytes
+	maxScope     = 256  // bytes; the hub's own have less
+	maxParents   = 100
 )
 
 // The system modules of an IoT Edge device.
@@ -32,6 +37,9 @@ func (h *Hub) complete(id *store.Identity) error {
 	}
 	if utf8.RuneCountInString(id.StatusReason) > maxStatusReason {
 		return h.NewError(CodeArgumentInvalid, "statusReason is longer than 128 characters")
+	}
+	if len(id.ManagedBy) > maxManagedBy {
+		return h.NewError(CodeArgumentInvalid, "managedBy is longer than 1024 bytes")
 	}
 	// The Java service SDK writes "Enabled" and "Disabled".
 	switch id.Status = store.Status(strings.ToLower(string(id.Status))); id.Status {
@@ -136,13 +144,19 @@ func (h *Hub) completeEdgeScope(id *store.Identity, old store.Identity) error {
 	if !old.IoTEdge {
 		id.DeviceScope = edgeScheme + id.DeviceID + "-" + id.GenerationID
 	}
+	if len(id.ParentScopes) > maxParents {
+		return h.NewError(CodeArgumentInvalid, "parentScopes holds more than 100 scopes")
+	}
 	for _, scope := range id.ParentScopes {
-		if !strings.HasPrefix(scope, edgeScheme) || scope == id.DeviceScope {
+		if !isScope(scope) || scope == id.DeviceScope {
 			return h.NewError(CodeArgumentInvalid, "parentScopes holds what is not the scope of another edge device")
 		}
 	}
 	return nil
 }
+
+// isScope reports whether a text may be the scope of an edge device.
+func isScope(s string) bool { return len(s) <= maxScope && strings.HasPrefix(s, edgeScheme) }
 
 // completeLeafScope mirrors the parent of a leaf device; parentScopes alone are ignored.
 func (h *Hub) completeLeafScope(id *store.Identity, old store.Identity) error {
@@ -153,7 +167,7 @@ func (h *Hub) completeLeafScope(id *store.Identity, old store.Identity) error {
 	if id.DeviceScope == "" {
 		return nil
 	}
-	if !strings.HasPrefix(id.DeviceScope, edgeScheme) {
+	if !isScope(id.DeviceScope) {
 		return h.NewError(CodeArgumentInvalid, "deviceScope is not the scope of an edge device")
 	}
 	id.ParentScopes = []string{id.DeviceScope}

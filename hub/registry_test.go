@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -453,5 +454,33 @@ func TestWhoMakesADeletedDeviceAgainLosesNoMessage(t *testing.T) {
 	wantCode(t, <-sent, 0)
 	if d, err := h.Admin().Identity(ctx, key); err != nil || d.C2DCount != 1 {
 		t.Errorf("%d messages, error %v", d.C2DCount, err)
+	}
+}
+
+func TestTextsOfAnIdentityAreBounded(t *testing.T) {
+	h, _ := newTestHub(t)
+	key := addDevice(t, h, store.Key{DeviceID: "d"}).Key
+	scope := edgeScheme + strings.Repeat("x", maxScope-len(edgeScheme))
+	for name, c := range map[string]struct {
+		id   store.Identity
+		want Code
+	}{
+		"a long managedBy":         {store.Identity{Key: store.Key{DeviceID: "d", ModuleID: "m"}, ManagedBy: strings.Repeat("x", maxManagedBy)}, 0},
+		"a managedBy too long":     {store.Identity{Key: store.Key{DeviceID: "d", ModuleID: "n"}, ManagedBy: strings.Repeat("x", maxManagedBy+1)}, CodeArgumentInvalid},
+		"a long scope":             {store.Identity{Key: key, DeviceScope: scope}, 0},
+		"a scope too long":         {store.Identity{Key: key, DeviceScope: scope + "x"}, CodeArgumentInvalid},
+		"many parents":             {store.Identity{Key: key, IoTEdge: true, ParentScopes: slices.Repeat([]string{scope}, maxParents)}, 0},
+		"too many parents":         {store.Identity{Key: key, IoTEdge: true, ParentScopes: slices.Repeat([]string{scope}, maxParents+1)}, CodeArgumentInvalid},
+		"a parent's scope so long": {store.Identity{Key: key, IoTEdge: true, ParentScopes: []string{scope + "x"}}, CodeArgumentInvalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := error(nil)
+			if c.id.ModuleID != "" {
+				_, err = h.Admin().CreateIdentity(ctx, c.id)
+			} else {
+				_, err = h.Admin().UpdateIdentity(ctx, c.id, "*")
+			}
+			wantCode(t, err, c.want)
+		})
 	}
 }
