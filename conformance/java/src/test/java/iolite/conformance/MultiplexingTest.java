@@ -187,6 +187,38 @@ class MultiplexingTest {
         }
     }
 
+    /** The SDK takes the end of one device's links for that of the connection a moment later, so all the devices come back. */
+    @ParameterizedTest
+    @EnumSource(names = {"AMQPS", "AMQPS_WS"})
+    void afterACutEveryDeviceIsThereAgainWithItsTwinAndMethods(IotHubClientProtocol door) throws Exception {
+        TwinClient twins = new TwinClient(hub.owner());
+        DirectMethodsClient methods = new DirectMethodsClient(hub.owner());
+        try (Fleet fleet = new Fleet(door)) {
+            CountDownLatch gone = new CountDownLatch(1);
+            fleet.clients.get(0).setConnectionStatusChangeCallback(change -> {
+                if (change.getNewStatus() == IotHubConnectionStatus.DISCONNECTED_RETRYING) {
+                    gone.countDown();
+                }
+            }, null);
+            fleet.open();
+            Twins.Changes changes = Twins.follow(fleet.clients.get(0));
+            Methods.echo(fleet.clients.get(0));
+            Methods.echo(fleet.clients.get(1));
+            hub.cut(fleet.devices.get(0).id());
+            assertTrue(gone.await(30, TimeUnit.SECONDS), "the device stayed connected");
+            for (int n = 0; n < 2; n++) {
+                String device = fleet.devices.get(n).id();
+                Await.until("answer of " + device, () -> refused(methods, device), code -> code == 0);
+            }
+            Await.until("change of the desired properties", () -> {
+                Twin desired = new Twin(fleet.devices.get(0).id());
+                desired.getDesiredProperties().put("again", true);
+                twins.patch(desired);
+                return changes.arrived().poll(1, TimeUnit.SECONDS);
+            }, Map.of("again", true)::equals);
+        }
+    }
+
     private static int refused(DirectMethodsClient methods, String deviceId) throws Exception {
         try {
             methods.invoke(deviceId, "who", Methods.NOW);

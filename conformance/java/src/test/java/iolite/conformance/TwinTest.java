@@ -19,6 +19,7 @@ import com.microsoft.azure.sdk.iot.service.exceptions.IotHubNotFoundException;
 import com.microsoft.azure.sdk.iot.service.exceptions.IotHubPreconditionFailedException;
 import com.microsoft.azure.sdk.iot.service.exceptions.IotHubUnauthorizedException;
 import com.microsoft.azure.sdk.iot.service.messaging.IotHubServiceClientProtocol;
+import com.microsoft.azure.sdk.iot.service.messaging.MessagingClient;
 import com.microsoft.azure.sdk.iot.service.registry.RegistryClient;
 import com.microsoft.azure.sdk.iot.service.twin.Twin;
 import com.microsoft.azure.sdk.iot.service.twin.TwinClient;
@@ -362,9 +363,11 @@ class TwinTest {
     @Test
     void theTwinCountsQueuedMessages() throws Exception {
         TestDevice device = TestDevice.on(hub);
-        try (Service service = new Service(hub, IotHubServiceClientProtocol.AMQPS)) {
-            service.sendAll(device, List.of("one", "two"));
-        }
+        MessagingClient messaging = new MessagingClient(hub.owner(), IotHubServiceClientProtocol.AMQPS);
+        messaging.open();
+        messaging.send(device.id(), Service.message("one"), Messages.SEND_MILLIS);
+        messaging.send(device.id(), Service.message("two"), Messages.SEND_MILLIS);
+        messaging.close();
         assertEquals(2, twins.get(device.id()).getCloudToDeviceMessageCount());
     }
 
