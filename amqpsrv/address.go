@@ -59,6 +59,16 @@ func parseAddress(text string) address {
 	return a
 }
 
+// literalKey returns the identity of an address taken word for word, if that is another one than parseAddress finds: % is legal in an id, and
+// Node, Java and C send ids as they are, so that what looks encoded may be the id itself.
+func literalKey(text string) (key store.Key, differs bool) {
+	if len(text) > maxAddress || !strings.Contains(text, "%") {
+		return key, false
+	}
+	a := parseSegments(strings.Split(strings.Trim(stripAuthority(text), "/"), "/"))
+	return a.key, a.key != store.Key{}
+}
+
 // stripAuthority removes "scheme://host:port". A text without scheme is a path.
 func stripAuthority(text string) string {
 	_, rest, ok := strings.Cut(text, "://")

@@ -57,6 +57,12 @@ func once(id string) string {
 	return id
 }
 
+// proves reports whether the identity itself has been proven.
+func (g *grants) proves(key store.Key) bool {
+	_, ok := g.identities[key]
+	return ok
+}
+
 // forDevice returns who might act as key, the most specific first. Policies without DeviceConnect are named only when there is
 // nobody else, for the hub to refuse.
 func (g *grants) forDevice(key store.Key) []auth.Principal {

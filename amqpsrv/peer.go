@@ -82,6 +82,9 @@ func (p *peer) shut(err *amqp10.Error) {
 // Attach implements amqp10.Peer: the address and the direction say which node the peer means.
 func (p *peer) Attach(l *amqp10.Link) (amqp10.Node, *amqp10.Error) {
 	a := parseAddress(l.Address())
+	if key, differs := literalKey(l.Address()); differs && p.grants.proves(key) {
+		a.key = key
+	}
 	var n amqp10.Node
 	var err *amqp10.Error
 	if l.Role() == amqp10.RoleReceiver {
