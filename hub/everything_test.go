@@ -101,6 +101,27 @@ var stormActs = map[string]func(*storm) error{
 		_, err := s.h.Admin().PutConfiguration(ctx, id, body, [...]string{"", `"*"`}[rand.IntN(2)])
 		return err
 	},
+	"apply": func(s *storm) error {
+		return s.h.Admin().ApplyConfiguration(ctx, s.deviceKey().DeviceID, []byte(`{"modulesContent":{"$edgeAgent":{"properties.desired":{"a":1}},"m1":{"properties.desired.y":1}}}`))
+	},
+	"digital twin": func(s *storm) error {
+		patch := [...]string{`[{"op":"add","path":"/t","value":1}]`, `[{"op":"remove","path":"/t"}]`, `[{"op":"add","path":"/c","value":{"$metadata":{},"q":1}}]`}[rand.IntN(3)]
+		_, err := s.h.Admin().UpdateDigitalTwin(ctx, s.deviceKey().DeviceID, []byte(patch), "")
+		return err
+	},
+	"regenerate": func(s *storm) error {
+		_, _, err := s.h.Admin().RegenerateKeys(ctx, "swap", []store.Key{s.deviceKey()})
+		return err
+	},
+	"send": func(s *storm) error {
+		var m store.Message
+		m.To = "/devices/" + s.deviceKey().DeviceID + "/messages/devicebound"
+		return s.h.Admin().SendC2D(ctx, m)
+	},
+	"disconnect": func(s *storm) error {
+		s.h.Disconnect(s.deviceKey().DeviceID)
+		return nil
+	},
 	"query": func(s *storm) error {
 		text := [...]string{
 			"SELECT * FROM devices WHERE properties.reported.r > 3", "SELECT tags.n, COUNT() FROM devices GROUP BY tags.n",
