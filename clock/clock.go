@@ -120,11 +120,11 @@ func (c *Clock) Advance(d time.Duration) {
 	defer c.advancing.Unlock()
 	target := c.Now().Add(d)
 	for {
-		t := c.popDue(target)
+		t, deadline := c.popDue(target)
 		if t == nil {
 			break
 		}
-		c.moveTo(t.deadline)
+		c.moveTo(deadline)
 		t.fire()
 	}
 	c.moveTo(target)
@@ -179,7 +179,7 @@ func (c *Clock) fireDue() {
 	c.advancing.Lock()
 	defer c.advancing.Unlock()
 	for {
-		t := c.popDue(c.Now())
+		t, _ := c.popDue(c.Now())
 		if t == nil {
 			break
 		}
@@ -191,14 +191,15 @@ func (c *Clock) fireDue() {
 	c.mu.Unlock()
 }
 
-// popDue removes and returns the earliest timer due at or before now, or nil.
-func (c *Clock) popDue(now time.Time) *Timer {
+// popDue removes and returns the earliest timer due at or before now, or nil, and the deadline it had: it may be reset from now on.
+func (c *Clock) popDue(now time.Time) (t *Timer, deadline time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.timers) == 0 || c.timers[0].deadline.After(now) {
-		return nil
+		return nil, time.Time{}
 	}
-	return heap.Pop(&c.timers).(*Timer)
+	t = heap.Pop(&c.timers).(*Timer)
+	return t, t.deadline
 }
 
 func (c *Clock) push(t *Timer, deadline time.Time) {

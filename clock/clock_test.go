@@ -123,3 +123,23 @@ func TestClockIsSafeForManyGoroutines(t *testing.T) {
 	})
 	wg.Wait()
 }
+
+func TestATimerMayBeResetWhileItIsDue(t *testing.T) {
+	const turns = 50_000
+	c := NewManual(start)
+	defer c.Stop()
+	timer := c.AfterFunc(time.Second, func() {})
+	var resetting sync.WaitGroup
+	resetting.Go(func() {
+		for i := range turns {
+			timer.ResetAt(start.Add(time.Duration(i) * time.Second)) // due, or about to be
+		}
+	})
+	for range turns {
+		c.Advance(time.Second)
+	}
+	resetting.Wait()
+	if got, want := c.Now(), start.Add(turns*time.Second); !got.Equal(want) {
+		t.Errorf("the clock is at %s, not at %s", got, want)
+	}
+}
