@@ -154,15 +154,23 @@ func (c *configurations) applyAll(ctx context.Context, era int64, changed *rule)
 			return err
 		}
 		for i := range rows {
-			row := &rows[i]
-			if changed.kind == edgeContent && !row.IoTEdge {
+			if changed.kind == edgeContent && !c.hub.mayBeDeployedTo(ctx, &rows[i]) {
 				continue
 			}
-			if err := c.reach(ctx, era, row.Key, changed); err != nil {
+			if err := c.reach(ctx, era, rows[i].Key, changed); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// mayBeDeployedTo reports whether a device is an edge device, or has modules from the time when it was one.
+func (h *Hub) mayBeDeployedTo(ctx context.Context, row *store.TwinRow) bool {
+	if row.IoTEdge {
+		return true
+	}
+	modules, err := h.registry.Modules(ctx, row.DeviceID)
+	return err != nil || len(modules) > 0
 }
 
 // follow brings a twin up to date after a change of its own, and reports whether there are configurations at all: without, it costs one
@@ -178,7 +186,7 @@ func (c *configurations) follow(ctx context.Context, key store.Key) bool {
 	return true
 }
 
-// reach brings up to date a twin, and the modules of an edge device.
+// reach brings up to date a twin, and the modules of a device when there are deployments.
 func (c *configurations) reach(ctx context.Context, era int64, key store.Key, changed *rule) error {
 	c.using.RLock()
 	defer c.using.RUnlock()
@@ -202,27 +210,34 @@ func (c *configurations) reach(ctx context.Context, era int64, key store.Key, ch
 	return nil
 }
 
-// modules returns the keys of an edge device's modules, those made that deployments for it have properties for.
+// modules returns the keys of a device's modules. On an edge device those are made that deployments for it have properties for.
 func (c *configurations) modules(ctx context.Context, set *ruleSet, key store.Key) (keys []store.Key, err error) {
 	row, err := c.hub.twinRow(ctx, key)
-	if err != nil || !row.IoTEdge {
+	if err != nil {
 		return nil, ignoreNotFound(err)
 	}
-	for _, r := range set.ranked {
-		if r.kind != edgeContent || !r.condition.matches(storedRow(&row)) {
-			continue
-		}
-		if !c.hub.enter(0, set.era) {
-			return nil, nil
-		}
-		err := c.hub.makeModules(ctx, key.DeviceID, r.content)
-		c.hub.leave(0)
-		if err != nil {
-			c.hub.log.Warn("a deployment cannot make its modules", "configuration", r.ID, "device", key.DeviceID, "error", err)
-		}
+	if row.IoTEdge {
+		c.makeModules(ctx, set, &row)
 	}
 	keys, err = c.hub.deviceKeys(ctx, key.DeviceID)
 	return keys[1:], err
+}
+
+// makeModules makes the modules that deployments for an edge device have properties for.
+func (c *configurations) makeModules(ctx context.Context, set *ruleSet, row *store.TwinRow) {
+	for _, r := range set.ranked {
+		if r.kind != edgeContent || !r.condition.matches(storedRow(row)) {
+			continue
+		}
+		if !c.hub.enter(0, set.era) {
+			return
+		}
+		err := c.hub.makeModules(ctx, row.DeviceID, r.content)
+		c.hub.leave(0)
+		if err != nil {
+			c.hub.log.Warn("a deployment cannot make its modules", "configuration", r.ID, "device", row.DeviceID, "error", err)
+		}
+	}
 }
 
 func ignoreNotFound(err error) error {
@@ -254,10 +269,8 @@ func (h *Hub) makeModules(ctx context.Context, deviceID string, c content) error
 // settle brings one twin up to date. changed is a rule that has changed; without one, nothing happens as long as the same rules apply, so
 // that what back ends write over a configuration stays.
 func (c *configurations) settle(ctx context.Context, set *ruleSet, key store.Key, changed *rule) error {
-	if plan, _, err := c.plan(ctx, set, key, changed); err != nil || plan == nil {
-		return err
-	}
-	p := c.hub.lockPeer(key) // so that changes are told in their order
+	// So that changes are told in their order, and nobody plans with what another is about to write.
+	p := c.hub.lockPeer(key)
 	defer c.hub.unlockPeer(p)
 	for {
 		plan, row, err := c.plan(ctx, set, key, changed)

@@ -502,3 +502,18 @@ func TestTwinsDependOnlyOnWhatIsThereNow(t *testing.T) {
 		}
 	})
 }
+
+func TestDeploymentsLeaveADeviceThatIsNoEdgeDeviceAnyMore(t *testing.T) {
+	h, _ := newTestHub(t)
+	d := edge(t, h, "d")
+	putConfig(t, h, "base", deployment(1, `{"properties.desired":{"modules":{"x":1}}}`, ""))
+	wantTwin(t, h, module(d, "$edgeAgent"), `{"modules":{"x":1}}`, "base:Applied")
+	if _, err := h.Admin().UpdateIdentity(ctx, store.Identity{Key: d}, "*"); err != nil {
+		t.Fatal(err)
+	}
+	wantTwin(t, h, module(d, "$edgeAgent"), `{"modules":{"x":1}}`, "")
+	if _, err := h.Admin().UpdateIdentity(ctx, store.Identity{Key: d, IoTEdge: true}, "*"); err != nil {
+		t.Fatal(err)
+	}
+	wantTwin(t, h, module(d, "$edgeAgent"), `{"modules":{"x":1}}`, "base:Applied")
+}
