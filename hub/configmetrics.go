@@ -53,13 +53,13 @@ func (h *Hub) countRows(ctx context.Context, modules bool, counters []metricCoun
 	}
 	var rows []store.TwinRow
 	for after := (store.Key{}); ; after = rows[len(rows)-1].Key {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		if rows, err = h.twins.Scan(ctx, modules, after, metricScan, rows[:0]); err != nil || len(rows) == 0 {
 			break
 		}
 		for i := range rows {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			completeTwin(&rows[i])
 			if err := countRow(h.queryRow(ctx, &rows[i]), counters); err != nil {
 				return h.NewError(CodeArgumentInvalid, err.Error())

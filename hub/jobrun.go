@@ -167,14 +167,14 @@ func (j *jobs) targets(r *jobRun) (all []store.Key, err error) {
 	}
 	var rows []store.TwinRow
 	for after := (store.Key{}); ; after = rows[len(rows)-1].Key {
-		if err := context.Cause(r.ctx); err != nil {
-			return all, err
-		}
 		if rows, err = j.hub.twins.Scan(r.ctx, r.order.condition.modules(), after, jobScan, rows[:0]); err != nil || len(rows) == 0 {
 			return all, err
 		}
 		before := len(all)
 		for i := range rows {
+			if r.ctx.Err() != nil {
+				return all[:before], context.Cause(r.ctx)
+			}
 			completeTwin(&rows[i])
 			if r.order.condition.matches(j.hub.queryRow(r.ctx, &rows[i])) {
 				all = append(all, rows[i].Key)

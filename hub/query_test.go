@@ -533,3 +533,35 @@ func TestAPageOfLargeTwinsEndsEarly(t *testing.T) {
 		}
 	}
 }
+
+// fadingContext is over once it has been asked five times.
+type fadingContext struct {
+	context.Context
+	asked int
+}
+
+func (c *fadingContext) Err() error {
+	if c.asked++; c.asked > 5 {
+		return context.Canceled
+	}
+	return nil
+}
+
+func TestASearchEndsWithItsContextFromOneRowToTheNext(t *testing.T) {
+	h, _ := newTestHub(t)
+	var ids []string
+	for i := range 100 {
+		id := fmt.Sprintf("d%03d", i)
+		addDevice(t, h, store.Key{DeviceID: id})
+		ids = append(ids, "'"+id+"'")
+	}
+	for _, text := range []string{"SELECT * FROM devices WHERE tags.a = 1", "SELECT COUNT() FROM devices", "SELECT * FROM devices WHERE deviceId IN [" + strings.Join(ids, ",") + "] AND tags.a = 1"} {
+		if _, err := h.Admin().Query(&fadingContext{Context: ctx}, QueryRequest{Text: text}); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	putConfig(t, h, "c", config(1, "tags.a = 1", `{"properties.desired.p":1}`))
+	if _, err := h.Admin().Configuration(&fadingContext{Context: ctx}, "c"); !errors.Is(err, context.Canceled) {
+		t.Errorf("metrics: %v", err)
+	}
+}

@@ -25,6 +25,9 @@ func (a *allRows) scan(ctx context.Context, after store.DeviceJobKey, limit int,
 		return false, err
 	}
 	for i := range a.batch {
+		if err := ctx.Err(); err != nil { // one row can keep a query busy for a while
+			return false, err
+		}
 		completeTwin(&a.batch[i])
 		if a.row.show(&a.batch[i]); !visit(&a.row) {
 			break
@@ -45,6 +48,9 @@ func (c *chosenRows) scan(ctx context.Context, after store.DeviceJobKey, limit i
 		at++
 	}
 	for n := 0; at < len(c.ids) && n < limit; at++ {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
 		row, err := c.row.hub.twinRow(ctx, store.Key{DeviceID: c.ids[at]})
 		if errors.Is(err, store.ErrNotFound) {
 			continue
