@@ -227,7 +227,8 @@ class ConfigurationTest {
         Device edge = edgeDevice();
         ConfigurationContent content = new ConfigurationContent();
         content.setModulesContent(Map.of(
-                "$edgeAgent", Map.of("properties.desired", Map.of("schemaVersion", "1.0", "modules", Map.of("sensor", Map.of("version", "1.0")))),
+                "$edgeAgent", Map.of("properties.desired", Map.of(
+                        "schemaVersion", "1.0", "modules", Map.of("sensor", Map.of("version", "1.0")))),
                 "$edgeHub", Map.of("properties.desired", Map.of("routes", Map.of("all", "FROM /* INTO $upstream"))),
                 "sensor", Map.of("properties.desired", Map.of("interval", 5))));
         configurations.applyConfigurationContentOnDevice(edge.getDeviceId(), content);

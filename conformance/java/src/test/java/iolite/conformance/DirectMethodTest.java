@@ -339,7 +339,7 @@ class DirectMethodTest {
         TestDevice device = TestDevice.on(hub);
         IotHubException refusal = assertThrows(IotHubException.class,
                 () -> methods.invoke(device.id(), "echo", Methods.with("x".repeat(129 * KIB))));
-        assertTrue(refusal.getErrorCode() / 1000 == 413 || refusal.getErrorCode() == 413, refusal.toString());
+        assertEquals(413001, refusal.getErrorCode(), refusal.getMessage());
     }
 
     @ParameterizedTest

@@ -280,7 +280,8 @@ class QueryTest {
     })
     void whatIsNoQueryIsBadFormat(String query) {
         IotHubException refusal = assertThrows(IotHubBadFormatException.class, () -> queries.queryRaw(query));
-        assertTrue(refusal.getMessage().contains("ArgumentInvalid") || refusal.getErrorCode() == 400004, refusal.getMessage());
+        assertTrue(refusal.getMessage().contains("ErrorCode:ArgumentInvalid;"), refusal.getMessage());
+        assertTrue(refusal.getMessage().matches("(?s).*line \\d+, column \\d+.*"), refusal.getMessage());
     }
 
     @Test
