@@ -131,11 +131,9 @@ func (s *ServiceSession) UpdateDigitalTwin(ctx context.Context, deviceID string,
 	if err != nil {
 		return "", s.hub.twinError(err, key)
 	}
-	for _, op := range patch {
-		if name := op.conflict(&row.Twin); name != "" {
-			return "", s.hub.newErrorText(CodeArgumentInvalid, "'"+name+"' exists within the device twin and is not digital twin conformant property. "+
-				"Please refer to aka.ms/dtpatch to update this to be conformant.")
-		}
+	if name := conflict(row.Twin, patch); name != "" {
+		return "", s.hub.newErrorText(CodeArgumentInvalid, "'"+name+"' exists within the device twin and is not digital twin conformant property. "+
+			"Please refer to aka.ms/dtpatch to update this to be conformant.")
 	}
 	row, err = s.hub.changeTwin(ctx, era, key, ifMatch, func(t *store.Twin, now time.Time) (document.Value, bool) { return applyPatch(t, patch, now) })
 	if err != nil {

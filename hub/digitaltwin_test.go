@@ -98,6 +98,8 @@ func TestAPatchOfADigitalTwinIsChecked(t *testing.T) {
 		one(`"path":"/1a","value":1`): CodeInvalidDigitalTwinPath, one(`"path":"/a_","value":1`): CodeInvalidDigitalTwinPath, one(`"path":"/__t","value":1`): CodeInvalidDigitalTwinPath,
 		one(`"path":"/a~1b","value":1`): CodeInvalidDigitalTwinPath, one(`"path":"/` + strings.Repeat("a", 65) + `","value":1`): CodeInvalidDigitalTwinPath,
 		one(`"path":"/plain/x","value":1`): CodeArgumentInvalid, one(`"path":"/comp","value":1`): CodeArgumentInvalid, one(`"path":"/plain","value":{"x":1,"$metadata":{}}`): CodeArgumentInvalid,
+		`[{"op":"add","path":"/a","value":{"x":1,"y":2}},{"op":"remove","path":"/a/x"}]`:           CodeArgumentInvalid,
+		`[{"op":"add","path":"/a/x","value":1},{"op":"replace","path":"/a","value":2}]`:            CodeArgumentInvalid,
 		"[" + strings.Repeat(`{"op":"remove","path":"/a"},`, 100) + `{"op":"remove","path":"/a"}]`: CodeInvalidDigitalTwinPatch,
 		one(`"path":"/a","value":"` + strings.Repeat("x", 5000) + `"`):                             CodeArgumentInvalid,
 	} {

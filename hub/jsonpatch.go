@@ -105,6 +105,19 @@ func checkField(m document.Member, depth int) string {
 	return checkProperty(m.Value, depth)
 }
 
+// conflict returns the name that the first operation is wrong about, as those before it leave the twin; "" when none is.
+func conflict(t store.Twin, patch []patchOperation) string {
+	for i := range patch {
+		if name := patch[i].conflict(&t); name != "" {
+			return name
+		}
+		for _, step := range patch[i].steps(t.Desired.Value) {
+			t.Desired.Value = twin.Merge(t.Desired.Value, step, twin.Stamp{})
+		}
+	}
+	return ""
+}
+
 // conflict returns the name of what stands in the twin and is a property where the operation means a component, or the other way round.
 func (o *patchOperation) conflict(t *store.Twin) string {
 	name, component := o.component, true
