@@ -94,7 +94,8 @@ var stormActs = map[string]func(*storm) error{
 		if rand.IntN(3) == 0 {
 			return s.h.Admin().DeleteConfiguration(ctx, id, "")
 		}
-		body := config(rand.IntN(5), fmt.Sprintf("tags.n > %d", rand.IntN(4)), fmt.Sprintf(`{"properties.desired.p.k%d":%d}`, rand.IntN(3), rand.IntN(100)))
+		condition := [...]string{"tags.n > 1", "properties.reported.r > 3", "status = 'disabled'", "NOT capabilities.iotEdge"}[rand.IntN(4)]
+		body := config(rand.IntN(5), condition, fmt.Sprintf(`{"properties.desired.p.k%d":%d}`, rand.IntN(3), rand.IntN(100)))
 		if rand.IntN(4) == 0 {
 			body = fmt.Appendf(nil, `{"targetCondition":"*","content":{"modulesContent":{"$edgeAgent":{"properties.desired":{"a":1}},"m0":{"properties.desired.x":1}}}}`)
 		}
