@@ -474,7 +474,7 @@ func TestTextsOfAnIdentityAreBounded(t *testing.T) {
 		"a parent's scope so long": {store.Identity{Key: key, IoTEdge: true, ParentScopes: []string{scope + "x"}}, CodeArgumentInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := error(nil)
+			var err error
 			if c.id.ModuleID != "" {
 				_, err = h.Admin().CreateIdentity(ctx, c.id)
 			} else {
