@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 
 	"github.com/iolite-emulator/iolite/store"
@@ -89,7 +88,7 @@ func (e *exporter) more() (err error) {
 		return nil
 	}
 	e.after = e.rows[len(e.rows)-1].Key
-	for _, device := range slices.Clone(e.rows) {
+	for _, device := range e.rows {
 		e.add(device)
 		modules, err := e.hub.registry.Modules(e.ctx, device.DeviceID)
 		if err != nil {
