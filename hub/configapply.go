@@ -186,6 +186,20 @@ func (c *configurations) follow(ctx context.Context, key store.Key) bool {
 	return true
 }
 
+// followModules is follow for all modules of a device.
+func (c *configurations) followModules(ctx context.Context, deviceID string) {
+	if c.rules.Load() == nil {
+		return
+	}
+	keys, err := c.hub.deviceKeys(ctx, deviceID)
+	if err != nil {
+		c.hub.log.Error("configurations cannot follow the change of a device", "device", deviceID, "error", err)
+	}
+	for _, key := range keys[1:] {
+		c.follow(ctx, key)
+	}
+}
+
 // reach brings up to date a twin, and the modules of a device when there are deployments.
 func (c *configurations) reach(ctx context.Context, era int64, key store.Key, changed *rule) error {
 	c.using.RLock()
@@ -309,7 +323,7 @@ type plan struct {
 // plan reads a twin, as it is stored, and works out what it needs: nil when nothing.
 func (c *configurations) plan(ctx context.Context, set *ruleSet, key store.Key, changed *rule) (*plan, store.TwinRow, error) {
 	var device *store.TwinRow
-	if key.ModuleID != "" && set.edge {
+	if key.ModuleID != "" {
 		d, err := c.hub.twinRow(ctx, store.Key{DeviceID: key.DeviceID})
 		if err != nil {
 			return nil, d, err
@@ -322,6 +336,9 @@ func (c *configurations) plan(ctx context.Context, set *ruleSet, key store.Key, 
 	}
 	row := stored
 	completeTwin(&row)
+	if device != nil { // a module's status is its device's
+		row.Status, row.StatusReason, row.StatusUpdated = device.Status, device.StatusReason, device.StatusUpdated
+	}
 	return set.plan(&row, device, changed), stored, nil
 }
 
@@ -331,7 +348,7 @@ var (
 	statusTargeted = object("status", document.OfString("Targeted"))
 )
 
-// plan works out what a complete row needs: nil when nothing. device is the complete row of a module's device when there are deployments.
+// plan works out what a complete row needs: nil when nothing. device is the complete row of a module's device.
 func (s *ruleSet) plan(row, device *store.TwinRow, changed *rule) *plan {
 	p := &plan{wanted: document.EmptyObject}
 	statuses := s.deployments(p, row, device)

@@ -517,3 +517,26 @@ func TestDeploymentsLeaveADeviceThatIsNoEdgeDeviceAnyMore(t *testing.T) {
 	}
 	wantTwin(t, h, module(d, "$edgeAgent"), `{"modules":{"x":1}}`, "base:Applied")
 }
+
+func TestTheStatusOfADeviceIsThatOfItsModulesInConditions(t *testing.T) {
+	h, _ := newTestHub(t)
+	d := addDevice(t, h, store.Key{DeviceID: "d"}).Key
+	m := addDevice(t, h, module(d, "m")).Key
+	setStatus := func(status store.Status) {
+		if _, err := h.Admin().UpdateIdentity(ctx, store.Identity{Key: d, Status: status}, "*"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setStatus(store.Disabled)
+	c := putConfig(t, h, "off", []byte(`{"content":{"moduleContent":{"properties.desired.p":1}},"targetCondition":"FROM devices.modules WHERE status = 'disabled'"}`))
+	wantTwin(t, h, m, `{"p":1}`, "off:Applied")
+	for _, metric := range c.SystemMetrics {
+		if metric.Result != 1 {
+			t.Errorf("%s is %d", metric.Name, metric.Result)
+		}
+	}
+	setStatus(store.Enabled)
+	wantTwin(t, h, m, `{}`, "")
+	setStatus(store.Disabled)
+	wantTwin(t, h, m, `{"p":1}`, "off:Applied")
+}

@@ -97,6 +97,9 @@ var stormActs = map[string]func(*storm) error{
 		condition := [...]string{"tags.n > 1", "properties.reported.r > 3", "status = 'disabled'", "NOT capabilities.iotEdge"}[rand.IntN(4)]
 		body := config(rand.IntN(5), condition, fmt.Sprintf(`{"properties.desired.p.k%d":%d}`, rand.IntN(3), rand.IntN(100)))
 		if rand.IntN(4) == 0 {
+			body = []byte(`{"targetCondition":"FROM devices.modules WHERE status = 'disabled'","content":{"moduleContent":{"properties.desired.z":1}}}`)
+		}
+		if rand.IntN(4) == 0 {
 			body = fmt.Appendf(nil, `{"targetCondition":"*","content":{"modulesContent":{"$edgeAgent":{"properties.desired":{"a":1}},"m0":{"properties.desired.x":1}}}}`)
 		}
 		_, err := s.h.Admin().PutConfiguration(ctx, id, body, [...]string{"", `"*"`}[rand.IntN(2)])

@@ -144,6 +144,9 @@ func (h *Hub) update(ctx context.Context, id store.Identity, ifMatch string) (De
 			return Device{}, err
 		}
 		h.configurations.follow(ctx, id.Key)
+		if id.ModuleID == "" && updated.Status != old.Status { // which is its modules', too
+			h.configurations.followModules(ctx, id.DeviceID)
+		}
 		return h.device(ctx, updated)
 	}
 }
