@@ -14,6 +14,8 @@ func (b *Backend) Twin(ctx context.Context, id string) (json.RawMessage, error) 
 
 // PatchTwin merges {"tags":{},"properties":{"desired":{}}} into a twin and returns what it is then. ifMatch is an etag, empty for any.
 func (b *Backend) PatchTwin(ctx context.Context, id string, patch json.RawMessage, ifMatch string) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, restTimeout)
+	defer cancel()
 	request, err := b.request(ctx, http.MethodPatch, path("/twins/", id), patch)
 	if err != nil {
 		return nil, err
@@ -49,15 +51,7 @@ func (b *Backend) Invoke(ctx context.Context, id string, m Method) (json.RawMess
 // Query asks in IoT Hub's query language and hands every row to each, page by page.
 func (b *Backend) Query(ctx context.Context, text string, each func(row json.RawMessage) error) error {
 	for continuation := ""; ; {
-		request, err := b.request(ctx, http.MethodPost, "/devices/query", map[string]string{"query": text})
-		if err != nil {
-			return err
-		}
-		if continuation != "" {
-			request.Header.Set("x-ms-continuation", continuation)
-		}
-		var rows []json.RawMessage
-		_, header, err := b.do(request, &rows)
+		rows, next, err := b.page(ctx, text, continuation)
 		if err != nil {
 			return err
 		}
@@ -66,8 +60,23 @@ func (b *Backend) Query(ctx context.Context, text string, each func(row json.Raw
 				return err
 			}
 		}
-		if continuation = header.Get("x-ms-continuation"); continuation == "" {
+		if continuation = next; continuation == "" {
 			return nil
 		}
 	}
+}
+
+// page asks for one page of a query's answer; next is empty on the last one.
+func (b *Backend) page(ctx context.Context, text, continuation string) (rows []json.RawMessage, next string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, restTimeout)
+	defer cancel()
+	request, err := b.request(ctx, http.MethodPost, "/devices/query", map[string]string{"query": text})
+	if err != nil {
+		return nil, "", err
+	}
+	if continuation != "" {
+		request.Header.Set("x-ms-continuation", continuation)
+	}
+	_, header, err := b.do(request, &rows)
+	return rows, header.Get("x-ms-continuation"), err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/iolite-emulator/iolite/auth"
 	"github.com/iolite-emulator/iolite/document"
@@ -148,7 +147,7 @@ func (h *Hub) bulkOne(ctx context.Context, era int64, item BulkItem) error {
 	case !mode.twin && !isNew:
 		ifMatch = item.TwinETag
 	}
-	_, err = h.changeTwin(ctx, era, key, ifMatch, func(t *store.Twin, now time.Time) (document.Value, bool) { return mergeTwin(t, body, now) })
+	_, err = h.changeTwin(ctx, era, key, ifMatch, twinWrite(mergeTwin).with(body))
 	return err
 }
 

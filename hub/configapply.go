@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/iolite-emulator/iolite/auth"
 	"github.com/iolite-emulator/iolite/document"
 	"github.com/iolite-emulator/iolite/hub/twin"
@@ -22,6 +24,8 @@ type configurations struct {
 	change sync.Mutex              // held while one changes and the twins follow: one change at a time
 	using  sync.RWMutex            // held for reading while a twin is brought up to date; then current does not change
 	rules  atomic.Pointer[ruleSet] // nil while there are none
+
+	misfits rate.Sometimes // a twin without room would be logged at each of its changes
 }
 
 // ruleSet is all configurations of a hub at one time. It never changes.
@@ -295,7 +299,7 @@ func (c *configurations) settle(ctx context.Context, set *ruleSet, key store.Key
 		completeTwin(&row)
 		patch, tell := plan.carryOut(&row.Twin, c.hub.clock.Now())
 		if err := c.hub.checkPart(desiredPath, row.Twin.Desired.Value, twin.MaxSection); err != nil {
-			c.hub.log.Warn("configurations do not fit into a twin", "device", key, "error", err)
+			c.misfits.Do(func() { c.hub.log.Warn("configurations do not fit into a twin", "device", key, "error", err) })
 			return nil
 		}
 		if !c.hub.enter(0, set.era) {
@@ -489,12 +493,12 @@ func (s *ServiceSession) ApplyConfiguration(ctx context.Context, deviceID string
 }
 
 // carryOutOnce is carryOut for changeTwin, which counts the write itself.
-func (p *plan) carryOutOnce(t *store.Twin, now time.Time) (patch document.Value, tell bool) {
+func (p *plan) carryOutOnce(t *store.Twin, now time.Time) (patch document.Value, tell bool, err error) {
 	before := *t
 	p.statuses = t.Configurations
 	patch, tell = p.carryOut(t, now)
 	t.Version, t.Writes = before.Version, before.Writes
-	return patch, tell
+	return patch, tell, nil
 }
 
 // isCode reports whether err is the hub's error of that code.

@@ -61,12 +61,13 @@ func (h *Hub) countRows(ctx context.Context, modules bool, counters []metricCoun
 				return err
 			}
 			completeTwin(&rows[i])
-			if err := countRow(h.queryRow(ctx, &rows[i]), counters); err != nil {
-				return h.NewError(CodeArgumentInvalid, err.Error())
-			}
+			countRow(h.queryRow(ctx, &rows[i]), counters)
 		}
 	}
 	for _, c := range counters {
+		if *c.result < 0 {
+			continue
+		}
 		if c.aggregation != nil {
 			*c.result = c.aggregation.Len()
 		}
@@ -77,20 +78,18 @@ func (h *Hub) countRows(ctx context.Context, modules bool, counters []metricCoun
 	return err
 }
 
-// countRow counts a row for each query that selects it.
-func countRow(row query.Row, counters []metricCount) error {
-	for _, c := range counters {
+// countRow counts a row for each query that selects it. One with too many groups is given up.
+func countRow(row query.Row, counters []metricCount) {
+	for i := range counters {
+		c := &counters[i]
 		switch {
-		case !c.query.Matches(row):
-		case c.aggregation != nil:
-			if err := c.aggregation.Add(row); err != nil {
-				return err
-			}
-		default:
+		case *c.result < 0 || !c.query.Matches(row):
+		case c.aggregation == nil:
 			*c.result++
+		case c.aggregation.Add(row) != nil:
+			*c.result, c.aggregation = -1, nil // what it has gathered goes
 		}
 	}
-	return nil
 }
 
 // customMetrics are the metrics that a configuration brings, not counted yet.

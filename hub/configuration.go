@@ -30,7 +30,7 @@ type Configuration struct {
 // Metric is how many rows a query of a configuration returns.
 type Metric struct {
 	Name, Query string
-	Result      int
+	Result      int // -1 when they cannot be counted: too many groups
 }
 
 // ConfigurationProblems says what is wrong with the queries of a configuration. Empty means nothing.
@@ -281,9 +281,14 @@ func (c *Configuration) AppendJSON(b []byte) []byte {
 
 func appendMetrics(b []byte, metrics []Metric) []byte {
 	b = append(b, `{"results":{`...)
-	for i, m := range metrics {
-		b = append(appendText(appendComma(b, i), m.Name), ':')
+	n := 0
+	for _, m := range metrics {
+		if m.Result < 0 {
+			continue
+		}
+		b = append(appendText(appendComma(b, n), m.Name), ':')
 		b = strconv.AppendInt(b, int64(m.Result), 10)
+		n++
 	}
 	b = append(b, `},"queries":{`...)
 	for i, m := range metrics {

@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/iolite-emulator/iolite/document"
+	"github.com/iolite-emulator/iolite/hub/query"
 	"github.com/iolite-emulator/iolite/store"
 )
 
@@ -539,4 +541,35 @@ func TestTheStatusOfADeviceIsThatOfItsModulesInConditions(t *testing.T) {
 	wantTwin(t, h, m, `{}`, "")
 	setStatus(store.Disabled)
 	wantTwin(t, h, m, `{"p":1}`, "off:Applied")
+}
+
+// TestAMetricWithTooManyGroupsSpoilsNoOther: it has no result, and the configuration is there all the same.
+func TestAMetricWithTooManyGroupsSpoilsNoOther(t *testing.T) {
+	h, _ := newTestHub(t)
+	for i := range 20 {
+		addDevice(t, h, store.Key{DeviceID: fmt.Sprintf("d%02d", i)})
+		tag(t, h, store.Key{DeviceID: fmt.Sprintf("d%02d", i)}, fmt.Sprintf(`{"tags":{"n":%d}}`, i))
+	}
+	grouped := Configuration{SystemMetrics: []Metric{{Name: "one", Result: 1}}, CustomMetrics: []Metric{{Name: "many", Result: -1}, {Name: "two", Result: 2}}}
+	var shown struct {
+		Metrics struct {
+			Results, Queries map[string]any
+		}
+	}
+	grouped.Content, grouped.Metrics = document.EmptyObject, document.EmptyObject
+	if err := json.Unmarshal(grouped.AppendJSON(nil), &shown); err != nil {
+		t.Fatal(err)
+	}
+	if _, has := shown.Metrics.Results["many"]; has || len(shown.Metrics.Results) != 1 || len(shown.Metrics.Queries) != 2 {
+		t.Errorf("%+v", shown)
+	}
+	q, err := query.Parse("SELECT tags.n, COUNT() AS c FROM devices GROUP BY tags.n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	given, good := -1, 0
+	counters := []metricCount{{query: q, aggregation: q.Aggregate(), result: &given}, {query: q, aggregation: q.Aggregate(), result: &good}}
+	if err := h.countRows(ctx, false, counters); err != nil || given != -1 || good != 20 {
+		t.Errorf("%d and %d, %v", given, good, err)
+	}
 }

@@ -126,16 +126,14 @@ func (s *ServiceSession) UpdateDigitalTwin(ctx context.Context, deviceID string,
 	if err != nil {
 		return "", err
 	}
-	key := store.Key{DeviceID: deviceID}
-	row, err := s.hub.twinRow(ctx, key)
-	if err != nil {
-		return "", s.hub.twinError(err, key)
-	}
-	if name := conflict(row.Twin, patch); name != "" {
-		return "", s.hub.newErrorText(CodeArgumentInvalid, "'"+name+"' exists within the device twin and is not digital twin conformant property. "+
-			"Please refer to aka.ms/dtpatch to update this to be conformant.")
-	}
-	row, err = s.hub.changeTwin(ctx, era, key, ifMatch, func(t *store.Twin, now time.Time) (document.Value, bool) { return applyPatch(t, patch, now) })
+	row, err := s.hub.changeTwin(ctx, era, store.Key{DeviceID: deviceID}, ifMatch, func(t *store.Twin, now time.Time) (document.Value, bool, error) {
+		if name := conflict(*t, patch); name != "" {
+			return document.Value{}, false, s.hub.newErrorText(CodeArgumentInvalid, "'"+name+"' exists within the device twin and is not digital twin "+
+				"conformant property. Please refer to aka.ms/dtpatch to update this to be conformant.")
+		}
+		told, tell := applyPatch(t, patch, now)
+		return told, tell, nil
+	})
 	if err != nil {
 		return "", err
 	}

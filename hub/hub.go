@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/iolite-emulator/iolite/auth"
 	"github.com/iolite-emulator/iolite/clock"
@@ -124,6 +125,7 @@ func New(cfg Config) (*Hub, error) {
 	h.feedback.init(h)
 	h.services.hub = h
 	h.configurations.hub, h.configurations.store = h, cfg.Engine.Configurations()
+	h.configurations.misfits = rate.Sometimes{First: 10, Interval: 10 * time.Second}
 	h.transfers.hub = h
 	h.jobs = jobs{hub: h, store: cfg.Engine.Jobs(), active: map[string]*jobRun{}}
 	return h, nil

@@ -270,9 +270,7 @@ func (j *jobs) updateOne(r *jobRun, key store.Key) bool {
 	d := store.DeviceJob{Key: key, Started: j.hub.clock.Now()}
 	err := context.Cause(r.ctx)
 	if err == nil {
-		_, err = j.hub.changeTwin(r.ctx, r.era, key, r.order.ifMatch, func(t *store.Twin, now time.Time) (document.Value, bool) {
-			return mergeTwin(t, r.order.update, now)
-		})
+		_, err = j.hub.changeTwin(r.ctx, r.era, key, r.order.ifMatch, twinWrite(mergeTwin).with(r.order.update))
 	}
 	return j.settle(r, d, err)
 }

@@ -194,7 +194,7 @@ func (s *ServiceSession) writeTwin(ctx context.Context, key store.Key, text []by
 	if err != nil {
 		return Twin{}, err
 	}
-	row, err := s.hub.changeTwin(ctx, era, key, ifMatch, func(t *store.Twin, now time.Time) (document.Value, bool) { return how(t, body, now) })
+	row, err := s.hub.changeTwin(ctx, era, key, ifMatch, how.with(body))
 	if err != nil {
 		return Twin{}, err
 	}
@@ -203,6 +203,17 @@ func (s *ServiceSession) writeTwin(ctx context.Context, key store.Key, text []by
 
 // twinWrite changes tags and desired properties. It returns what the device is to be told, and whether it is told at all.
 type twinWrite func(t *store.Twin, body twinBody, now time.Time) (patch document.Value, tell bool)
+
+// with makes of it the change that a body asks for.
+func (w twinWrite) with(body twinBody) twinChange {
+	return func(t *store.Twin, now time.Time) (document.Value, bool, error) {
+		patch, tell := w(t, body, now)
+		return patch, tell, nil
+	}
+}
+
+// twinChange changes what back ends write of a twin, or says why it cannot be. It returns what twinWrite does.
+type twinChange func(t *store.Twin, now time.Time) (patch document.Value, tell bool, err error)
 
 // mergeTwin is PATCH. An empty patch of the desired properties changes nothing: C# sends one along with every change of tags.
 func mergeTwin(t *store.Twin, body twinBody, now time.Time) (patch document.Value, tell bool) {
@@ -244,7 +255,7 @@ func stampOf(s store.Section) twin.Stamp { return twin.Stamp{Time: s.Updated, Ve
 
 // changeTwin changes what back ends write of a twin, tells the identity of new desired properties, and has configurations follow. CodeClosed
 // when the era is over.
-func (h *Hub) changeTwin(ctx context.Context, era int64, key store.Key, ifMatch string, change func(t *store.Twin, now time.Time) (document.Value, bool)) (store.TwinRow, error) {
+func (h *Hub) changeTwin(ctx context.Context, era int64, key store.Key, ifMatch string, change twinChange) (store.TwinRow, error) {
 	row, err := h.changeTwinAlone(ctx, era, key, ifMatch, change)
 	if err != nil || !h.configurations.follow(ctx, key) {
 		return row, err
@@ -256,7 +267,7 @@ func (h *Hub) changeTwin(ctx context.Context, era int64, key store.Key, ifMatch 
 }
 
 // changeTwinAlone is changeTwin without the configurations.
-func (h *Hub) changeTwinAlone(ctx context.Context, era int64, key store.Key, ifMatch string, change func(t *store.Twin, now time.Time) (document.Value, bool)) (store.TwinRow, error) {
+func (h *Hub) changeTwinAlone(ctx context.Context, era int64, key store.Key, ifMatch string, change twinChange) (store.TwinRow, error) {
 	match := unquoteETag(ifMatch)
 	p := h.lockPeer(key) // so that changes are told in their order
 	defer h.unlockPeer(p)
@@ -271,7 +282,10 @@ func (h *Hub) changeTwinAlone(ctx context.Context, era int64, key store.Key, ifM
 			return h.NewError(CodePreconditionFailed)
 		}
 		t.Writes++
-		patch, tell = change(t, now)
+		var err error
+		if patch, tell, err = change(t, now); err != nil {
+			return err
+		}
 		if err := h.checkPart("tags", t.Tags, twin.MaxTags); err != nil {
 			return err
 		}
