@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"strconv"
 	"unicode/utf8"
 )
 
@@ -211,15 +210,4 @@ func appendEscape(b []byte, c byte) []byte {
 func (v Value) IsInteger() (f float64, ok bool) {
 	f, ok = v.Float()
 	return f, ok && !math.IsInf(f, 0) && f == math.Trunc(f)
-}
-
-// OfNumber returns the number that a JSON literal means, Undefined when it is none.
-func OfNumber(literal string) Value {
-	if !json.Valid([]byte(literal)) {
-		return Value{}
-	}
-	if _, err := strconv.ParseFloat(literal, 64); err != nil && !errors.Is(err, strconv.ErrRange) {
-		return Value{}
-	}
-	return Value{kind: Number, text: literal}
 }

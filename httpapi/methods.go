@@ -70,7 +70,7 @@ func (s *Server) invoke(w http.ResponseWriter, r *http.Request) (hub.MethodResul
 // api-version out: azure-iot-device for Node does.
 func (s *Server) openCaller(r *http.Request) (methodCaller, error) {
 	device, module, edge := strings.Cut(r.Header.Get("x-ms-edge-moduleId"), "/")
-	if !edge || strings.Contains(r.URL.RawQuery, "api-version") {
+	if _, given := queryValue(r.URL.RawQuery, "api-version"); given || !edge {
 		if err := checkAPIVersion(r); err != nil {
 			return nil, err
 		}
