@@ -80,6 +80,17 @@ type EventLog interface {
 	// Watch calls wake, from any goroutine and without blocking the appender, after events were appended to the partition,
 	// until the returned function is called. Calls may be merged.
 	Watch(partition int, wake func()) (cancel func())
-	// Evicted returns how many events have been dropped for the byte limit.
+	// Trim drops the events before a sequence number: nobody reads them any more. The engine may give their memory back later.
+	Trim(ctx context.Context, partition int, before int64) error
+	// Evicted returns how many events have been dropped for the byte limit; those that Trim dropped do not count.
 	Evicted() int64
+}
+
+// EventHubs are the logs besides that of the built-in endpoint: event hubs that routes lead to, and what waits to be delivered to
+// endpoints elsewhere. They have names of their own, which the engine compares byte by byte.
+type EventHubs interface {
+	// Open returns the log of a name, which it makes with so many partitions, 1 to 256, unless there is one.
+	Open(ctx context.Context, name string, partitions int) (EventLog, error)
+	// Drop removes a log and its events; what readers already hold stays valid. Without a log of the name it does nothing.
+	Drop(ctx context.Context, name string) error
 }

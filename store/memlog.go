@@ -28,9 +28,11 @@ type memPartition struct {
 	mu           sync.Mutex
 	segments     []*segment
 	next         int64 // sequence number of the next event
+	trimmed      int64 // nothing before this one is read any more
 	written      int64 // bytes ever written: the offset of the next event
 	allocated    int64 // bytes of the segments kept
 	lastEnqueued time.Time
+	lastOffset   int64 // of the last event
 
 	limit    int64 // of allocated
 	watchers atomic.Pointer[[]*watcher]
@@ -61,6 +63,7 @@ func (l *memLog) reset() {
 	for _, p := range l.partitions {
 		p.mu.Lock()
 		p.segments, p.next, p.written, p.allocated, p.lastEnqueued = nil, 0, 0, 0, time.Time{}
+		p.trimmed, p.lastOffset = 0, 0
 		p.evicted.Store(0)
 		p.mu.Unlock()
 	}
@@ -139,6 +142,7 @@ func (p *memPartition) append(data []byte, enqueued time.Time) {
 	}
 	p.lastEnqueued = enqueued
 	p.next++
+	p.lastOffset = p.written
 	p.written += int64(len(data))
 }
 
@@ -181,11 +185,11 @@ func (l *memLog) Read(_ context.Context, partition int, from int64, limit, maxBy
 	var events []Event
 	var props []Property
 	for len(events) < limit {
-		s, ok := p.segmentAt(from)
+		s, first, ok := p.segmentAt(from)
 		if !ok {
 			break
 		}
-		from = max(from, s.first)
+		from = first
 		at := int(from - s.first)
 		n := s.count(at, limit-len(events), &maxBytes, len(events) == 0)
 		if n == 0 {
@@ -201,16 +205,18 @@ func (l *memLog) Read(_ context.Context, partition int, from int64, limit, maxBy
 	return events, nil
 }
 
-// segmentAt returns a snapshot of the segment that holds the event from, or of the oldest when from is no longer kept; ok is
-// false when there is no such event yet.
-func (p *memPartition) segmentAt(from int64) (s segment, ok bool) {
+// segmentAt returns a snapshot of the segment that holds the event from, or the oldest event when from is no longer kept, and that
+// event's sequence number; ok is false when there is no such event yet.
+func (p *memPartition) segmentAt(from int64) (s segment, first int64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	from = max(from, p.trimmed)
 	if from >= p.next || len(p.segments) == 0 {
-		return segment{}, false
+		return segment{}, from, false
 	}
 	i := sort.Search(len(p.segments), func(i int) bool { return p.segments[i].first > from })
-	return *p.segments[max(i-1, 0)], true
+	s = *p.segments[max(i-1, 0)]
+	return s, max(from, s.first), true
 }
 
 // event returns the bytes of the event at index at.
@@ -262,10 +268,31 @@ func (l *memLog) seek(partition int, reached func(s *segment, at int) bool) (int
 		return p.next, nil
 	}
 	s := p.segments[i]
-	return s.first + int64(sort.Search(len(s.starts), func(at int) bool { return reached(s, at) })), nil
+	return max(p.trimmed, s.first+int64(sort.Search(len(s.starts), func(at int) bool { return reached(s, at) }))), nil
 }
 
-// Info implements EventLog. An empty partition has LastOffset -1.
+// Trim implements EventLog. Segments go as a whole, once nothing of them is wanted.
+func (l *memLog) Trim(_ context.Context, partition int, before int64) error {
+	p, err := l.partition(partition)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trimmed = max(p.trimmed, min(before, p.next))
+	for len(p.segments) > 0 {
+		old := p.segments[0]
+		if old.first+int64(len(old.starts)) > p.trimmed {
+			break
+		}
+		p.segments[0] = nil
+		p.segments = p.segments[1:]
+		p.allocated -= int64(cap(old.buf))
+	}
+	return nil
+}
+
+// Info implements EventLog. A partition that never had an event has LastOffset -1.
 func (l *memLog) Info(_ context.Context, partition int) (PartitionInfo, error) {
 	p, err := l.partition(partition)
 	if err != nil {
@@ -273,16 +300,14 @@ func (l *memLog) Info(_ context.Context, partition int) (PartitionInfo, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.segments) == 0 {
-		return PartitionInfo{FirstSequence: p.next, LastSequence: p.next - 1, LastOffset: -1}, nil
+	info := PartitionInfo{FirstSequence: p.next, LastSequence: p.next - 1, LastOffset: p.lastOffset, LastEnqueued: p.lastEnqueued}
+	if p.next == 0 {
+		info.LastOffset = -1
 	}
-	last := p.segments[len(p.segments)-1]
-	return PartitionInfo{
-		FirstSequence: p.segments[0].first,
-		LastSequence:  p.next - 1,
-		LastOffset:    last.offset + int64(last.starts[len(last.starts)-1]),
-		LastEnqueued:  p.lastEnqueued,
-	}, nil
+	if len(p.segments) > 0 {
+		info.FirstSequence = max(p.segments[0].first, p.trimmed)
+	}
+	return info, nil
 }
 
 // Watch implements EventLog. A wake that was under way when the watch was cancelled may still happen.

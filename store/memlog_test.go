@@ -116,6 +116,75 @@ func TestOldestEventsGoAtTheByteLimitAndAreCounted(t *testing.T) {
 	}
 }
 
+func TestTrimmedEventsAreNeitherReadNorCountedAsEvicted(t *testing.T) {
+	l := newLog(MemoryOptions{Partitions: 1})
+	const n, trimmed = 2000, 1234
+	var offset int64
+	for i := range n {
+		must(l.Append(ctx, 0, Event{Body: make([]byte, 100), Enqueued: time.Unix(int64(i), 0)}))
+		if i == trimmed-1 {
+			offset = must(l.Info(ctx, 0)).LastOffset
+		}
+	}
+	before := l.partitions[0].allocated
+	if err := l.Trim(ctx, 0, trimmed); err != nil {
+		t.Fatal(err)
+	}
+	if l.partitions[0].allocated >= before || l.Evicted() != 0 {
+		t.Errorf("%d bytes of %d are allocated, %d events evicted", l.partitions[0].allocated, before, l.Evicted())
+	}
+	if first := must(l.Info(ctx, 0)).FirstSequence; first != trimmed {
+		t.Errorf("the first event is %d, want %d", first, trimmed)
+	}
+	if e := must(l.Read(ctx, 0, 0, 1, 1<<20)); len(e) != 1 || e[0].Sequence != trimmed {
+		t.Errorf("read %v, want the first that is kept", e)
+	}
+	if got := must(l.SeekOffset(ctx, 0, offset)); got != trimmed {
+		t.Errorf("SeekOffset of a trimmed event = %d", got)
+	}
+	if got := must(l.SeekTime(ctx, 0, time.Unix(trimmed-2, 0))); got != trimmed {
+		t.Errorf("SeekTime of a trimmed event = %d", got)
+	}
+	if err := l.Trim(ctx, 0, n+100); err != nil {
+		t.Fatal(err)
+	}
+	if info := must(l.Info(ctx, 0)); info.FirstSequence != n || info.LastSequence != n-1 || !info.LastEnqueued.Equal(time.Unix(n-1, 0)) {
+		t.Errorf("an emptied partition says %+v", info)
+	}
+	must(l.Append(ctx, 0, Event{Body: []byte("next")}))
+	if e := must(l.Read(ctx, 0, 0, 10, 1<<20)); len(e) != 1 || e[0].Sequence != n {
+		t.Errorf("read %v, want the event after the trimmed ones", e)
+	}
+}
+
+func TestEventHubsHaveLogsOfTheirOwnUntilDroppedOrReset(t *testing.T) {
+	m := NewMemory(MemoryOptions{})
+	hubs := m.EventHubs()
+	one := must(hubs.Open(ctx, "one", 2))
+	must(one.Append(ctx, 1, Event{Body: []byte("a")}))
+	if again := must(hubs.Open(ctx, "one", 8)); again.Partitions() != 2 || must(again.Info(ctx, 1)).LastSequence != 0 {
+		t.Error("opening a log again does not give the same log")
+	}
+	if must(must(hubs.Open(ctx, "two", 2)).Info(ctx, 1)).LastSequence != -1 || must(m.Events().Info(ctx, 1)).LastSequence != -1 {
+		t.Error("an event came into another log")
+	}
+	if _, err := hubs.Open(ctx, "three", 0); err == nil {
+		t.Error("a log without partitions was made")
+	}
+	if err := hubs.Drop(ctx, "one"); err != nil {
+		t.Fatal(err)
+	}
+	if must(hubs.Open(ctx, "one", 1)).Partitions() != 1 {
+		t.Error("a dropped log came back")
+	}
+	if err := m.Reset(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if must(hubs.Open(ctx, "two", 3)).Partitions() != 3 {
+		t.Error("a log outlived a reset")
+	}
+}
+
 func TestEvictionLeavesReadEventsAlone(t *testing.T) {
 	l := newLog(MemoryOptions{Partitions: 1, EventBytes: 64 << 10})
 	must(l.Append(ctx, 0, Event{Body: bytes.Repeat([]byte("a"), 1000)}))

@@ -6,6 +6,7 @@ import "context"
 type MemoryOptions struct {
 	Partitions int   // of the event log, 1..256 [4]
 	EventBytes int64 // memory for events, an equal share for each partition; in each the oldest go first [128 MiB]
+	HubBytes   int64 // the same for each of EventHubs [32 MiB]
 }
 
 // Defaults of MemoryOptions. Four partitions are what a new IoT hub has.
@@ -13,6 +14,7 @@ const (
 	defaultPartitions = 4
 	maxPartitions     = 256
 	defaultEventBytes = 128 << 20
+	defaultHubBytes   = 32 << 20
 )
 
 // Memory is an Engine that lives as long as its process. Its parts lock for themselves and never call out while they hold
@@ -24,6 +26,7 @@ type Memory struct {
 	devicebound *memQueues
 	feedback    *memQueues
 	events      *memLog
+	eventHubs   memEventHubs
 }
 
 // NewMemory returns an empty engine.
@@ -34,11 +37,15 @@ func NewMemory(o MemoryOptions) *Memory {
 	if o.EventBytes <= 0 {
 		o.EventBytes = defaultEventBytes
 	}
+	if o.HubBytes <= 0 {
+		o.HubBytes = defaultHubBytes
+	}
 	m := &Memory{
 		devicebound: newMemQueues(),
 		feedback:    newMemQueues(),
 		events:      newMemLog(min(o.Partitions, maxPartitions), o.EventBytes),
 	}
+	m.eventHubs.bytes = o.HubBytes
 	m.registry.reset()
 	m.jobs.reset()
 	return m
@@ -65,6 +72,9 @@ func (m *Memory) Feedback() Queues { return m.feedback }
 // Events implements Engine.
 func (m *Memory) Events() EventLog { return m.events }
 
+// EventHubs implements Engine.
+func (m *Memory) EventHubs() EventHubs { return &m.eventHubs }
+
 // Reset implements Engine. What readers already hold stays valid.
 func (m *Memory) Reset(context.Context) error {
 	m.registry.reset()
@@ -73,5 +83,6 @@ func (m *Memory) Reset(context.Context) error {
 	m.devicebound.reset()
 	m.feedback.reset()
 	m.events.reset()
+	m.eventHubs.reset()
 	return nil
 }
