@@ -60,8 +60,7 @@ func (s *DeviceSession) store(ctx context.Context, events ...store.Event) error 
 		return s.hub.NewError(CodeClosed)
 	}
 	defer s.hub.leave(s.partition)
-	_, err := s.hub.events.Append(ctx, s.partition, events...)
-	return err
+	return s.hub.deliver(ctx, DeviceMessages, s.partition, events...)
 }
 
 // checkTelemetry applies the limits.
