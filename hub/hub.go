@@ -113,7 +113,7 @@ func New(cfg Config) (*Hub, error) {
 		created: cfg.Clock.Now(), seed: maphash.MakeSeed(), gates: make([]gate, cfg.Engine.Events().Partitions()),
 	}
 	var err error
-	if h.metrics, err = newMetrics(cfg.Metrics, h.events); err != nil {
+	if h.metrics, err = newMetrics(cfg.Metrics, h.events, h.clock); err != nil {
 		return nil, err
 	}
 	for i := range h.shards {

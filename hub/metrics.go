@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/iolite-emulator/iolite/clock"
 	"github.com/iolite-emulator/iolite/door"
 	"github.com/iolite-emulator/iolite/store"
 )
@@ -21,16 +22,19 @@ type metrics struct {
 	errors    map[Code]prometheus.Counter
 	sessions  [door.Control + 1]prometheus.Gauge // by door; 0 for none
 	connected atomic.Int64                       // devices, without modules
+
+	routing *routingMetrics
 }
 
 // newMetrics registers the metrics with r, or with nobody when r is nil.
-func newMetrics(r prometheus.Registerer, events store.EventLog) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, events store.EventLog, c *clock.Clock) (*metrics, error) {
 	m := &metrics{
 		queued:     counter("iolite_c2d_queued_total", "Cloud-to-device messages accepted into a queue."),
 		delivered:  counter("iolite_c2d_delivered_total", "Deliveries of queued messages and feedback batches, repeated ones included."),
 		violations: counter("iolite_poll_violations_total", "HTTP polls for cloud-to-device messages that came too soon."),
 		settled:    map[outcome]prometheus.Counter{},
 		errors:     map[Code]prometheus.Counter{},
+		routing:    newRoutingMetrics(c, events.Partitions()),
 	}
 	settled := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "iolite_c2d_settled_total", Help: "Cloud-to-device messages that left their queue, by outcome."}, []string{"outcome"})
 	for _, o := range []outcome{outcomeSuccess, outcomeExpired, outcomeExceeded, outcomeRejected, outcomePurged} {
@@ -44,7 +48,12 @@ func newMetrics(r prometheus.Registerer, events store.EventLog) (*metrics, error
 	for d := range m.sessions {
 		m.sessions[d] = sessions.WithLabelValues(door.Door(d).String())
 	}
-	return m, register(r, append(eventMetrics(events), m.queued, m.delivered, m.violations, settled, errs, sessions))
+	return m, register(r, append(eventMetrics(events), m.queued, m.delivered, m.violations, settled, errs, sessions, documented{m.collect}))
+}
+
+// collect sends the documented series.
+func (m *metrics) collect(c collection) {
+	m.routing.collect(c)
 }
 
 func counter(name, help string) prometheus.Counter {

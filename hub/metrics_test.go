@@ -23,8 +23,14 @@ func values(t *testing.T, r *prometheus.Registry) map[string]float64 {
 			for _, l := range m.GetLabel() {
 				name += " " + l.GetValue()
 			}
-			if v := m.GetCounter().GetValue() + m.GetGauge().GetValue(); v != 0 {
-				got[name] = v
+			for part, v := range map[string]float64{
+				"":       m.GetCounter().GetValue() + m.GetGauge().GetValue(),
+				" sum":   m.GetSummary().GetSampleSum() + m.GetHistogram().GetSampleSum(),
+				" count": float64(m.GetSummary().GetSampleCount() + m.GetHistogram().GetSampleCount()),
+			} {
+				if v != 0 {
+					got[name+part] = v
+				}
 			}
 		}
 	}
