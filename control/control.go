@@ -82,6 +82,7 @@ func (s *Server) table() chi.Router {
 		r.Delete("/violations", s.deleteViolations)
 		r.Get("/clock", s.getClock)
 		r.Post("/clock", s.postClock)
+		r.Get("/events", s.getEvents)
 		r.Get("/connections", s.getConnections)
 		r.Delete("/connections/{deviceId}", s.deleteConnections)
 	})

@@ -66,3 +66,18 @@ func FuzzClockChange(f *testing.F) {
 		}
 	})
 }
+
+func FuzzEventsRequest(f *testing.F) {
+	for _, seed := range []string{"deviceId=d&limit=7", "timeout=5s&count=2&follow=true", "body.a.b%5B0%5D=%7B%7D&property.n=v", "since=2026-01-02T03:04:05Z&cursor=0.1.2.3", "cursor=end", "%zz", "limit=-1;=&"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		q, err := readEventsRequest(query)
+		if err != nil {
+			return
+		}
+		if q.limit < 1 || q.limit > maxEvents || q.count > q.limit || q.timeout < 0 || q.timeout > maxEventTimeout || q.count > 0 && q.timeout == 0 {
+			t.Fatalf("%q asks for %+v", query, q)
+		}
+	})
+}

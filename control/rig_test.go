@@ -132,6 +132,21 @@ func (r *rig) connect(id string) (peer net.Conn, ended <-chan struct{}) {
 	return peer, gone
 }
 
+// send stores telemetry of a device, which it creates unless it is there.
+func (r *rig) send(id string, messages ...hub.Telemetry) {
+	r.t.Helper()
+	key := store.Key{DeviceID: id}
+	if _, err := r.hub.Admin().Identity(context.Background(), key); err != nil {
+		_, err = r.hub.Admin().CreateIdentity(context.Background(), store.Identity{Key: key})
+		must(r.t, err)
+	}
+	s, err := r.hub.OpenDevice(context.Background(), auth.Principal{DeviceID: id, Rights: auth.DeviceConnect, Scope: "devices/" + id, Method: auth.MethodSAS},
+		key, hub.DeviceOptions{Transient: true})
+	must(r.t, err)
+	defer s.Close()
+	must(r.t, s.SendTelemetry(context.Background(), messages...))
+}
+
 // violate polls twice at once.
 func (r *rig) violate(id string) {
 	r.t.Helper()

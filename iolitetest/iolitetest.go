@@ -6,8 +6,10 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/iolite-emulator/iolite"
+	"github.com/iolite-emulator/iolite/hub"
 )
 
 // Option changes how the emulator starts.
@@ -39,4 +41,31 @@ func Run(t testing.TB, options ...Option) *iolite.Emulator {
 // TLS returns a client configuration that trusts the emulator and nobody else.
 func TLS(e *iolite.Emulator) *tls.Config {
 	return &tls.Config{RootCAs: e.CA().Pool(), MinVersion: tls.VersionTLS12}
+}
+
+// eventLimit is how long WaitForEvent waits, in real time.
+const eventLimit = 30 * time.Second
+
+// WaitForEvent returns the oldest event that matches, as soon as there is one. It fails the test when none has come within 30 seconds.
+func WaitForEvent(t testing.TB, e *iolite.Emulator, f hub.EventFilter) hub.FoundEvent {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), eventLimit)
+	defer cancel()
+	search, err := e.Hub().Admin().SearchEvents(ctx, f, nil)
+	if err != nil {
+		t.Fatalf("search events: %v", err)
+	}
+	defer search.Close()
+	for {
+		found, ok, err := search.Next(ctx)
+		if ok {
+			return found
+		}
+		if err == nil {
+			err = search.Wait(ctx)
+		}
+		if err != nil {
+			t.Fatalf("no event matches %+v: %v", f, err)
+		}
+	}
 }

@@ -103,6 +103,13 @@ func (c *Client) Reset(ctx context.Context) error {
 	return err
 }
 
+// Events returns what GET /iolite/v1/events answers to a query; control.Event says what is in it. A timeout in the query must be shorter
+// than 30 seconds.
+func (c *Client) Events(ctx context.Context, query url.Values) (e control.Events, err error) {
+	_, err = c.call(ctx, http.MethodGet, "/iolite/v1/events?"+query.Encode(), nil, &e)
+	return e, err
+}
+
 // Connections lists the connected devices and modules.
 func (c *Client) Connections(ctx context.Context) ([]control.Connection, error) {
 	var list control.Connections

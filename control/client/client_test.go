@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +77,9 @@ func TestEveryCallReachesTheAPI(t *testing.T) {
 		t.Errorf("violations %v (%v)", v, err)
 	}
 	must(t, c.ClearViolations(ctx))
+	if found, err := c.Events(ctx, url.Values{"deviceId": {"nobody"}}); err != nil || len(found.Events) != 0 || found.Cursor == "" {
+		t.Errorf("events %+v, %v", found, err)
+	}
 	if list, err := c.Connections(ctx); err != nil || len(list) != 0 {
 		t.Errorf("connections %v (%v)", list, err)
 	}

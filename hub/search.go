@@ -1,0 +1,306 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/iolite-emulator/iolite/auth"
+	"github.com/iolite-emulator/iolite/document"
+	"github.com/iolite-emulator/iolite/store"
+)
+
+// searchAhead is how many events of a partition a search reads at once.
+const searchAhead = 64
+
+// maxBodyPath is how many names and indexes a path into a body may have.
+const maxBodyPath = 64
+
+// EventFilter says which events a search finds: those that all of its fields hold for. The zero EventFilter finds every one.
+type EventFilter struct {
+	DeviceID   string
+	ModuleID   string
+	Source     string           // iothub-message-source, for instance Telemetry
+	Properties []store.Property // application properties with these values
+	Body       []BodyValue      // parts of a body that is JSON, whatever content type it has
+	Since      time.Time        // enqueued then or later
+	Until      time.Time        // enqueued before
+}
+
+// BodyValue is a part of a JSON body that has a value.
+type BodyValue struct {
+	Path  string // names and indexes, as in engine.temperatures[0]
+	Value string // a text, or the JSON of any value: 21.5, true, null, {"a":1}
+}
+
+// EventCursor is how far a search has come: the sequence number of the next event of each partition.
+type EventCursor []int64
+
+// EventSearch goes through the events of an event hub, those of all partitions in the order in which they were enqueued. It is
+// for tests and tools: no consumer group, owner level or limit of readers concerns it. One goroutine may use it at a time.
+type EventSearch struct {
+	session    *ServiceSession
+	log        store.EventLog
+	filter     EventFilter
+	body       []bodyTest
+	partitions []searched
+
+	ready  chan struct{} // holds something when there may be more events, or the search has ended
+	cancel []func()      // end the watches
+	ended  atomic.Bool
+}
+
+// searched is how far a search has come in a partition.
+type searched struct {
+	next    int64         // sequence number of the first event that has not been looked at
+	waiting []store.Event // read and not looked at yet
+}
+
+// bodyTest is a BodyValue taken apart.
+type bodyTest struct {
+	path []string // an index is "[" and its number
+	text string
+	json document.Value // Undefined when text is no JSON
+}
+
+// FoundEvent is an event and where it stands.
+type FoundEvent struct {
+	store.Event
+	Partition int
+}
+
+// SearchEvents begins to search the built-in endpoint's events. It begins at cursor; nil is the oldest event, an empty one is the end: only
+// events to come. A search ends with its session, and with a reset of the hub, whose events are counted from 0 again. ServiceConnect.
+// CodeArgumentInvalid for a path, or a cursor of another number of partitions.
+func (s *ServiceSession) SearchEvents(ctx context.Context, f EventFilter, cursor EventCursor) (*EventSearch, error) {
+	era := s.hub.era.Load()
+	if err := s.need(ctx, auth.ServiceConnect, s.hub.cfg.Name); err != nil {
+		return nil, err
+	}
+	e := &EventSearch{session: s, log: s.hub.events, filter: f, ready: make(chan struct{}, 1)}
+	if err := e.start(ctx, cursor); err != nil {
+		return nil, err
+	}
+	for _, one := range f.Body {
+		test, err := one.compile()
+		if err != nil {
+			return nil, s.hub.NewError(CodeArgumentInvalid, err.Error())
+		}
+		e.body = append(e.body, test)
+	}
+	for i := range e.partitions {
+		e.cancel = append(e.cancel, e.log.Watch(i, e.wake))
+	}
+	if err := s.keep(e, era); err != nil {
+		e.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// start finds where each partition's search begins.
+func (e *EventSearch) start(ctx context.Context, cursor EventCursor) error {
+	n := e.log.Partitions()
+	if len(cursor) != 0 && len(cursor) != n {
+		return e.session.hub.NewError(CodeArgumentInvalid, fmt.Sprintf("the cursor is of %d partitions, and there are %d", len(cursor), n))
+	}
+	e.partitions = make([]searched, n)
+	for i := range e.partitions {
+		p := &e.partitions[i]
+		switch {
+		case len(cursor) == n:
+			p.next = cursor[i]
+		case cursor != nil:
+			info, err := e.log.Info(ctx, i)
+			if err != nil {
+				return err
+			}
+			p.next = info.LastSequence + 1
+		case !e.filter.Since.IsZero():
+			var err error
+			if p.next, err = e.log.SeekTime(ctx, i, e.filter.Since); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b BodyValue) compile() (bodyTest, error) {
+	t := bodyTest{text: b.Value}
+	if v, err := document.Parse([]byte(b.Value)); err == nil {
+		t.json = v
+	}
+	for name := range strings.SplitSeq(b.Path, ".") {
+		name, indexes, _ := strings.Cut(name, "[")
+		if name != "" {
+			t.path = append(t.path, name)
+		}
+		if indexes == "" {
+			if name == "" {
+				return t, fmt.Errorf("the path %q has an empty name", shown(b.Path))
+			}
+			continue
+		}
+		for index := range strings.SplitSeq(indexes, "[") {
+			number, closed := strings.CutSuffix(index, "]")
+			if n, err := strconv.Atoi(number); err != nil || n < 0 || !closed {
+				return t, fmt.Errorf("the path %q has an index that is no number", shown(b.Path))
+			}
+			t.path = append(t.path, "["+number)
+		}
+	}
+	if len(t.path) > maxBodyPath {
+		return t, fmt.Errorf("a path has more than %d names", maxBodyPath)
+	}
+	return t, nil
+}
+
+// shown cuts what a stranger wrote.
+func shown(s string) string { return s[:min(len(s), 128)] }
+
+// wake is called after every append.
+func (e *EventSearch) wake() {
+	select {
+	case e.ready <- struct{}{}:
+	default:
+	}
+}
+
+// Next returns the next event that the filter finds; ok is false when there is none for now. It fails with the error the session
+// ended with, or CodeClosed, once the search has ended.
+func (e *EventSearch) Next(ctx context.Context) (found FoundEvent, ok bool, err error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return found, false, err
+		}
+		p, err := e.first(ctx)
+		if err != nil || p < 0 {
+			return found, false, err
+		}
+		s := &e.partitions[p]
+		event := s.waiting[0]
+		s.waiting, s.next = s.waiting[1:], event.Sequence+1
+		if e.matches(&event) {
+			return FoundEvent{event, p}, true, nil
+		}
+	}
+}
+
+// first returns the partition whose next event is the oldest, -1 when there is no event.
+func (e *EventSearch) first(ctx context.Context) (int, error) {
+	if e.ended.Load() {
+		return -1, e.why()
+	}
+	first := -1
+	for i := range e.partitions {
+		s := &e.partitions[i]
+		if len(s.waiting) == 0 {
+			var err error
+			if s.waiting, err = e.log.Read(ctx, i, s.next, searchAhead, readBytes); err != nil {
+				return -1, err
+			}
+		}
+		if len(s.waiting) > 0 && (first < 0 || s.waiting[0].Enqueued.Before(e.partitions[first].waiting[0].Enqueued)) {
+			first = i
+		}
+	}
+	return first, nil
+}
+
+// why is what an ended search fails with.
+func (e *EventSearch) why() error {
+	if err := e.session.live(); err != nil {
+		return err
+	}
+	return e.session.hub.NewError(CodeClosed)
+}
+
+// Wait waits until there may be more events, the search has ended, or ctx has; it returns the error of ctx alone.
+func (e *EventSearch) Wait(ctx context.Context) error {
+	select {
+	case <-e.ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Cursor returns how far Next has come.
+func (e *EventSearch) Cursor() EventCursor {
+	c := make(EventCursor, len(e.partitions))
+	for i := range e.partitions {
+		c[i] = e.partitions[i].next
+	}
+	return c
+}
+
+// Close ends the search. It may be called more than once.
+func (e *EventSearch) Close() {
+	if !e.ended.CompareAndSwap(false, true) {
+		return
+	}
+	for _, cancel := range e.cancel {
+		cancel()
+	}
+	e.session.release(e)
+}
+
+// end is Close for an end that the owner has to learn of.
+func (e *EventSearch) end() {
+	e.Close()
+	e.wake()
+}
+
+func (e *EventSearch) matches(event *store.Event) bool {
+	f := &e.filter
+	switch {
+	case f.DeviceID != "" && event.DeviceID != f.DeviceID,
+		f.ModuleID != "" && event.ModuleID != f.ModuleID,
+		f.Source != "" && !strings.EqualFold(event.Source, f.Source),
+		event.Enqueued.Before(f.Since),
+		!f.Until.IsZero() && !event.Enqueued.Before(f.Until):
+		return false
+	}
+	for _, want := range f.Properties {
+		if !slices.ContainsFunc(event.Properties, func(p store.Property) bool { return p.Name == want.Name && p.Value == want.Value }) {
+			return false
+		}
+	}
+	return len(e.body) == 0 || e.bodyMatches(event.Body)
+}
+
+func (e *EventSearch) bodyMatches(body []byte) bool {
+	v, err := document.Parse(body)
+	return err == nil && !slices.ContainsFunc(e.body, func(t bodyTest) bool { return !t.holds(v) })
+}
+
+// holds says whether the value at the path is the text, or equals the JSON: numbers by what they amount to.
+func (t *bodyTest) holds(v document.Value) bool {
+	for _, name := range t.path {
+		if number, isIndex := strings.CutPrefix(name, "["); isIndex {
+			n, _ := strconv.Atoi(number)
+			if v.Kind() != document.Array || n >= len(v.Elements()) {
+				return false
+			}
+			v = v.Elements()[n]
+			continue
+		}
+		if v.Kind() != document.Object {
+			return false
+		}
+		v = v.Get(name)
+	}
+	if v.Kind() == document.String && v.Text() == t.text {
+		return true
+	}
+	if n, isNumber := v.Float(); isNumber {
+		want, ok := t.json.Float()
+		return ok && n == want
+	}
+	return v.IsDefined() && t.json.IsDefined() && document.Equal(v, t.json)
+}
