@@ -8,9 +8,9 @@ const service = require('./service');
 
 const NO_RETRY = { maxRetries: 0, timeoutInMs: 10_000 };
 
-/** An Event Hubs client, closed when the test ends. */
-function consumer(t, { group = '$Default', connectionString = service.eventHubs, ...options } = {}) {
-  const client = new EventHubConsumerClient(group, connectionString, { retryOptions: NO_RETRY, ...options });
+/** An Event Hubs client, closed when the test ends; with a `store` of checkpoints, if one is given. */
+function consumer(t, { group = '$Default', connectionString = service.eventHubs, store, ...options } = {}) {
+  const client = new EventHubConsumerClient(group, connectionString, ...(store ? [store] : []), { retryOptions: NO_RETRY, ...options });
   t.after(() => client.close());
   return client;
 }
