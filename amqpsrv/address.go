@@ -24,7 +24,7 @@ const (
 	kindTwin                   // /devices/{d}[/modules/{m}]/twin
 	kindC2D                    // /messages/devicebound
 	kindFeedback               // /messages/servicebound/feedback
-	kindFileNotifications      // /messages/servicebound/filenotifications
+	kindFileNotifications      // /messages/servicebound/filenotifications, .../fileuploadnotifications
 	kindHubEvents              // messages/events[/...]: redirected
 	kindPartition              // {event hub}/ConsumerGroups/{group}/Partitions/{id}
 	kindProducer               // {event hub}, {event hub}/Partitions/{id}
@@ -104,7 +104,7 @@ func parseSegments(s []string) address {
 		return address{kind: kindC2D}
 	case is(s, "messages", "servicebound", "feedback"):
 		return address{kind: kindFeedback}
-	case is(s, "messages", "servicebound", "filenotifications"):
+	case is(s, "messages", "servicebound", "filenotifications"), is(s, "messages", "servicebound", "fileuploadnotifications"): // SDKs, and the article
 		return address{kind: kindFileNotifications}
 	case len(s) >= 2 && is(s[:2], "messages", "events"):
 		return address{kind: kindHubEvents, tail: strings.Join(s[2:], "/")}

@@ -34,6 +34,7 @@ type rig struct {
 type rigOptions struct {
 	authOff bool
 	wrap    func(net.Conn) *door.Conn // [plain AMQP over TLS's door]
+	storage hub.Storage               // of file uploads [none]
 }
 
 func newRig(t testing.TB, o rigOptions) *rig {
@@ -44,7 +45,7 @@ func newRig(t testing.TB, o rigOptions) *rig {
 	}
 	r := &rig{t: t, clock: clock.NewManual(time.Date(2030, 1, 2, 3, 4, 5, 678000000, time.UTC))}
 	var err error
-	r.hub, err = hub.New(hub.Config{Engine: store.NewMemory(store.MemoryOptions{}), Clock: r.clock, Logger: log, AuthOff: o.authOff})
+	r.hub, err = hub.New(hub.Config{Engine: store.NewMemory(store.MemoryOptions{}), Clock: r.clock, Logger: log, AuthOff: o.authOff, Storage: o.storage})
 	r.must(err)
 	r.server = New(Config{Hub: r.hub, Logger: log})
 	r.tcp, err = (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")

@@ -8,8 +8,7 @@ import (
 
 // later names the nodes of IoT Hub that have no rule in the hub yet.
 var later = map[kind]string{
-	kindFileNotifications: "file upload notifications",
-	kindFeedback:          "feedback sent by a device",
+	kindFeedback: "feedback sent by a device",
 }
 
 // refuse answers an attach that no node takes: loudly when the real hub would take it.

@@ -138,9 +138,9 @@ func TestDeviceboundTypes(t *testing.T) {
 // The C# SDK asks for the content type and dereferences user id and enqueued time unchecked.
 func TestFeedbackMandatoryFields(t *testing.T) {
 	var c composer
-	payload, err := c.feedback("iolite", &store.Message{Body: []byte("[]"), Enqueued: time.UnixMilli(5)})
+	payload, err := c.servicebound("iolite", serviceQueues[kindFeedback].contentType, &store.Message{Body: []byte("[]"), Enqueued: time.UnixMilli(5)})
 	m := sent(t, payload, err)
-	if m.Properties.ContentType != feedbackContentType || string(m.Properties.UserID) != "iolite" {
+	if m.Properties.ContentType != "application/vnd.microsoft.iothub.feedback.json" || string(m.Properties.UserID) != "iolite" {
 		t.Errorf("properties %+v", m.Properties)
 	}
 	if v := m.MessageAnnotations.Get("iothub-enqueuedtime"); v != amqp10.Timestamp(5) {
@@ -197,7 +197,7 @@ func TestWritersForget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	payload, err := c.feedback("iolite", &store.Message{Body: []byte("[]")})
+	payload, err := c.servicebound("iolite", serviceQueues[kindFeedback].contentType, &store.Message{Body: []byte("[]")})
 	m = sent(t, payload, err)
 	if m.ApplicationProperties != nil || m.Properties.MessageID != nil || m.Properties.AbsoluteExpiryTime != nil ||
 		m.MessageAnnotations.Get("iothub-connection-device-id") != nil {

@@ -133,8 +133,8 @@ func (p *peer) attachSender(l *amqp10.Link, a address) (amqp10.Node, *amqp10.Err
 		return p.attachDevicebound(l, a)
 	case kindTwin, kindMethods:
 		return p.attachPair(l, a)
-	case kindFeedback:
-		return p.attachFeedback(l, a)
+	case kindFeedback, kindFileNotifications:
+		return p.attachServicebound(l, a)
 	case kindPartition:
 		return p.attachEventReceiver(l, a)
 	case kindHubEvents:

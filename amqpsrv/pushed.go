@@ -11,7 +11,7 @@ import (
 	"github.com/iolite-emulator/iolite/store"
 )
 
-// queue is what a pushed link delivers from: a device's messages or the hub's feedback.
+// queue is what a pushed link delivers from: a device's messages, or the hub's to back ends.
 type queue interface {
 	encode(c *composer, m *store.Message) ([]byte, error)
 	complete(ctx context.Context, lockToken string) error

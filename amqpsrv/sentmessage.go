@@ -106,14 +106,11 @@ func (c *composer) devicebound(key store.Key, m *store.Message) ([]byte, error) 
 // (AMQP 3.2.1).
 func earlier(m *store.Message) uint32 { return uint32(max(m.DeliveryCount-1, 0)) }
 
-// feedbackContentType is what the C# SDK insists on.
-const feedbackContentType = "application/vnd.microsoft.iothub.feedback.json"
-
-// feedback encodes a batch of feedback records. User id and enqueued time are dereferenced unchecked by the C# SDK.
-func (c *composer) feedback(hubName string, m *store.Message) ([]byte, error) {
+// servicebound encodes a message from the hub to back ends. User id and enqueued time are dereferenced unchecked by the C# SDK.
+func (c *composer) servicebound(hubName, contentType string, m *store.Message) ([]byte, error) {
 	c.begin(m.Body)
 	c.system(&m.SystemProperties)
-	c.properties.ContentType = feedbackContentType
+	c.properties.ContentType = contentType
 	if m.UserID == "" {
 		c.properties.UserID = []byte(hubName)
 	}

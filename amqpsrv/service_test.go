@@ -1,6 +1,7 @@
 package amqpsrv
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,6 +10,8 @@ import (
 	"github.com/Azure/go-amqp"
 
 	"github.com/iolite-emulator/iolite/amqp10"
+	"github.com/iolite-emulator/iolite/auth"
+	"github.com/iolite-emulator/iolite/hub"
 	"github.com/iolite-emulator/iolite/store"
 )
 
@@ -111,7 +114,7 @@ func TestFeedback(t *testing.T) {
 	r.c2d("d1", "done", func(m *store.Message) { m.Ack = "positive" })
 	r.must(device.AcceptMessage(r.ctx(), r.receive(device)))
 	m := r.receive(l)
-	if *m.Properties.ContentType != feedbackContentType || len(m.Properties.UserID) == 0 || len(m.DeliveryTag) != 16 || len(m.Data) != 1 {
+	if *m.Properties.ContentType != "application/vnd.microsoft.iothub.feedback.json" || len(m.Properties.UserID) == 0 || len(m.DeliveryTag) != 16 || len(m.Data) != 1 {
 		t.Errorf("%+v, tag %x, %d data sections", m.Properties, m.DeliveryTag, len(m.Data))
 	}
 	if _, ok := m.Annotations["iothub-enqueuedtime"].(time.Time); !ok {
@@ -143,6 +146,40 @@ func TestFeedbackSettleSecond(t *testing.T) {
 	r.must(l.AcceptMessage(r.ctx(), r.receive(l)))
 }
 
+// uploads is a storage that holds whatever it is asked for.
+type uploads struct{}
+
+func (uploads) Prepare(context.Context) error { return nil }
+
+func (uploads) Grant(blob string, _ time.Time) hub.UploadTarget {
+	return hub.UploadTarget{HostName: "h", ContainerName: "c", BlobName: blob, SASToken: "?sig=x"}
+}
+
+func (uploads) Stat(_ context.Context, blob string) (hub.BlobInfo, bool, error) {
+	return hub.BlobInfo{URI: "https://h/c/" + blob, Size: 3, Modified: time.Unix(0, 0)}, true, nil
+}
+
+// A back end hears of an upload that a device has completed; what it does not settle comes again.
+func TestFileNotifications(t *testing.T) {
+	r := newRig(t, rigOptions{storage: uploads{}})
+	key := r.device("d1")
+	l := r.receiver(r.asService(), "/messages/serviceBound/filenotifications", 1)
+	d, err := r.hub.OpenDevice(r.ctx(), auth.Principal{DeviceID: key.DeviceID, Rights: auth.DeviceConnect}, key, hub.DeviceOptions{Transient: true})
+	r.must(err)
+	u, err := d.CreateFileUpload(r.ctx(), "a.txt")
+	r.must(err)
+	r.must(d.CompleteFileUpload(r.ctx(), hub.FileUploadResult{CorrelationID: u.CorrelationID, Success: new(true)}))
+	m := r.receive(l)
+	if *m.Properties.ContentType != "application/vnd.microsoft.iothub.filenotification.json" || len(m.Properties.UserID) == 0 || len(m.DeliveryTag) != 16 {
+		t.Errorf("%+v, tag %x", m.Properties, m.DeliveryTag)
+	}
+	if body := string(m.GetData()); !strings.HasPrefix(body, `{"deviceId":"d1","blobUri":"https://h/c/d1/a.txt","blobName":"d1/a.txt","lastUpdatedTime":"1970-01-01T00:00:00+00:00","blobSizeInBytes":3,`) {
+		t.Errorf("%s", body)
+	}
+	r.must(l.ReleaseMessage(r.ctx(), m))
+	r.must(l.AcceptMessage(r.ctx(), r.receive(l)))
+}
+
 // A policy without ServiceConnect has no business at the service's nodes.
 func TestServiceNodesNeedServiceConnect(t *testing.T) {
 	r := newRig(t, rigOptions{})
@@ -151,7 +188,7 @@ func TestServiceNodesNeedServiceConnect(t *testing.T) {
 		_, err := s.NewSender(r.ctx(), address, nil)
 		r.wantRefusal(err, amqp.ErrCondUnauthorizedAccess)
 	}
-	for _, address := range []string{"/messages/servicebound/feedback", "iolite/ConsumerGroups/$Default/Partitions/0", "messages/events/"} {
+	for _, address := range []string{"/messages/servicebound/feedback", "/messages/servicebound/filenotifications", "iolite/ConsumerGroups/$Default/Partitions/0", "messages/events/"} {
 		_, err := s.NewReceiver(r.ctx(), address, nil)
 		r.wantRefusal(err, amqp.ErrCondUnauthorizedAccess)
 	}

@@ -11,7 +11,7 @@ import (
 // beforeID are the path literals that an id follows.
 var beforeID = map[string]bool{
 	"devices": true, "modules": true, "twins": true, "digitaltwins": true, "components": true,
-	"commands": true, "configurations": true, "devicebound": true, "feedback": true, "v2": true,
+	"commands": true, "configurations": true, "devicebound": true, "feedback": true, "notifications": true, "filenotifications": true, "v2": true,
 }
 
 // canonicalPath lets the routes be written once: literals in lower case and unescaped, no trailing slash, ids as they came.

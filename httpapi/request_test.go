@@ -109,7 +109,7 @@ func TestMissingFeaturesAreLoud(t *testing.T) {
 	token := r.policyToken("iothubowner")
 	for _, f := range missing {
 		path := strings.NewReplacer("{device}", "query", "{module}", "m1", "{job}", "j1", "{configuration}", "c1", "{command}", "x", "{component}", "y",
-			"{upload}", "u1", "{lock}", "l1").Replace(f.path)
+			"{lock}", "l1").Replace(f.path)
 		a := r.ask(f.method, path+version, token, "{}").want(501, "NotImplemented")
 		if !strings.Contains(a.Body, f.name) {
 			t.Errorf("%s %s: %s does not name %s", f.method, f.path, a.Body, f.name)
@@ -118,7 +118,7 @@ func TestMissingFeaturesAreLoud(t *testing.T) {
 	if got := strings.Count(r.log.String(), "not implemented"); got != len(missing) {
 		t.Errorf("%d log lines, want %d", got, len(missing))
 	}
-	golden(t, "not-implemented", r.ask("POST", "/devices/d1/files"+version, token, "{}").text())
+	golden(t, "not-implemented", r.ask("POST", "/$admin/exportRegistry"+version, token, "{}").text())
 }
 
 // A device may be called what a literal of a path is called.

@@ -50,6 +50,7 @@ type rig struct {
 	tls    *tls.Config // of a client
 	client *http.Client
 	blobs  *heldBlobs
+	files  *fileStorage
 	log    *lockedBuffer
 }
 
@@ -61,10 +62,10 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 // newTunedRig is newRig with a server that is changed before it serves.
 func newTunedRig(t testing.TB, tune func(*Server), change ...func(*Config)) *rig {
 	t.Helper()
-	r := &rig{t: t, clock: clock.NewManual(start), blobs: &heldBlobs{release: make(chan struct{})}, log: &lockedBuffer{}}
+	r := &rig{t: t, clock: clock.NewManual(start), blobs: &heldBlobs{release: make(chan struct{})}, files: &fileStorage{}, log: &lockedBuffer{}}
 	logger := slog.New(slog.NewTextHandler(r.log, nil))
 	var err error
-	r.hub, err = hub.New(hub.Config{Engine: store.NewMemory(store.MemoryOptions{Partitions: 4}), Clock: r.clock, Logger: logger, Blobs: r.blobs})
+	r.hub, err = hub.New(hub.Config{Engine: store.NewMemory(store.MemoryOptions{Partitions: 4}), Clock: r.clock, Logger: logger, Blobs: r.blobs, Storage: r.files})
 	must(t, err)
 	ca, err := certs.Open("", certs.Options{})
 	must(t, err)

@@ -23,6 +23,10 @@ func (s *Server) routes() http.Handler {
 	r.Delete("/devices/{device}/messages/devicebound/{lock}", s.device(s.deleteDevicebound))
 	r.Post("/devices/{device}/messages/devicebound/{lock}/abandon", s.device(s.abandonDevicebound))
 
+	r.Post("/devices/{device}/files", s.device(s.upload(postFiles)))
+	r.Post("/devices/{device}/files/notifications", s.device(s.upload(postFileNotification)))
+	r.Post("/devices/{device}/files/notifications/{upload}", s.device(s.upload(postFileNotification)))
+
 	r.Get("/devices", s.service(s.listDevices))
 	r.Post("/devices", s.service(s.bulk))
 	r.Post("/devices/query", s.service(s.postQuery))
@@ -63,9 +67,12 @@ func (s *Server) routes() http.Handler {
 	r.Patch("/digitaltwins/{device}", s.service(s.patchDigitalTwin))
 	r.Post("/digitaltwins/{device}/commands/{command}", s.postCommand)
 	r.Post("/digitaltwins/{device}/components/{component}/commands/{command}", s.postCommand)
-	r.Get("/messages/servicebound/feedback", s.service(s.getFeedback))
-	r.Delete("/messages/servicebound/feedback/{lock}", s.service(s.completeFeedback))
-	r.Post("/messages/servicebound/feedback/{lock}/abandon", s.service(s.abandonFeedback))
+	for name, q := range map[string]servicebound{"feedback": feedback, "filenotifications": fileNotifications} {
+		path := "/messages/servicebound/" + name
+		r.Get(path, s.service(q.get))
+		r.Delete(path+"/{lock}", s.service(q.settle(q.complete)))
+		r.Post(path+"/{lock}/abandon", s.service(q.settle(q.abandon)))
+	}
 
 	for _, m := range missing {
 		r.Method(m.method, m.path, s.notImplemented(m))
@@ -90,14 +97,8 @@ type feature struct {
 }
 
 var missing = []feature{
-	{"POST", "/devices/{device}/files", "file upload"},
-	{"POST", "/devices/{device}/files/notifications", "file upload"},
-	{"POST", "/devices/{device}/files/notifications/{upload}", "file upload"},
 	{"GET", "/devices/{device}/modules/{module}/devicesandmodulesindevicescope", "IoT Edge scopes"},
 	{"POST", "/devices/{device}/modules/{module}/getdeviceandmoduleonbehalfof", "IoT Edge scopes"},
-	{"GET", "/messages/servicebound/filenotifications", "file upload notifications"},
-	{"DELETE", "/messages/servicebound/filenotifications/{lock}", "file upload notifications"},
-	{"POST", "/messages/servicebound/filenotifications/{lock}/abandon", "file upload notifications"},
 	{"POST", "/$admin/exportregistry", "import and export jobs"},
 	{"POST", "/$admin/importregistry", "import and export jobs"},
 }

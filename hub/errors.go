@@ -23,6 +23,12 @@ const (
 	CodeFormatError                Code = 400006
 	CodeDeviceDefinedMultipleTimes Code = 400011
 	CodeBulkOperationFailure       Code = 400013
+	CodeNoStorage                  Code = 400014 // DefaultStorageEndpointNotConfigured
+	CodeInvalidCorrelationID       Code = 400015 // InvalidFileUploadCorrelationId
+	CodeExpiredCorrelationID       Code = 400016 // ExpiredFileUploadCorrelationId
+	CodeInvalidStorage             Code = 400017 // InvalidStorageEndpoint
+	CodeInvalidUploadStatus        Code = 400019 // InvalidFileUploadCompletionStatus
+	CodeInvalidStorageOrBlob       Code = 400020 // InvalidStorageEndpointOrBlob
 	CodeConnectionReplaced         Code = 400027
 	CodeInvalidConfigCondition     Code = 400401
 	CodeInvalidConfigContent       Code = 400402
@@ -38,6 +44,7 @@ const (
 	CodeSystemModule               Code = 401100 // SystemModuleModifyUnauthorizedAccess
 	CodeJobQuotaExceeded           Code = 403003
 	CodeQueueDepthExceeded         Code = 403004
+	CodeTooManyUploads             Code = 403006 // DeviceMaximumActiveFileUploadLimitExceeded
 	CodeTooManyMethods             Code = 403800 // DeviceMaximumInflightMethodExceeded
 	CodeInvalidMessageExpiry       Code = 403009
 	CodeDeviceDisabled             Code = 403012
@@ -111,6 +118,12 @@ var table = []ErrorInfo{
 	{CodeBlobContainer, "BlobContainerValidationError", "The blob container cannot be used", 400, argumentError, MQTTNone},
 	{CodeDeviceDefinedMultipleTimes, "DeviceDefinedMultipleTimes", "'%s' stands more than once in the request", 400, argumentError, MQTTNone},
 	{CodeBulkOperationFailure, "BulkRegistryOperationFailure", "An operation of the bulk request failed", 400, argumentError, MQTTNone},
+	{CodeNoStorage, "DefaultStorageEndpointNotConfigured", "BadRequest", 400, argumentError, MQTTNone},
+	{CodeInvalidCorrelationID, "InvalidFileUploadCorrelationId", "BadRequest", 400, argumentError, MQTTNone},
+	{CodeExpiredCorrelationID, "ExpiredFileUploadCorrelationId", "BadRequest", 400, argumentError, MQTTNone},
+	{CodeInvalidStorage, "InvalidStorageEndpoint", "BadRequest", 400, argumentError, MQTTNone},
+	{CodeInvalidUploadStatus, "InvalidFileUploadCompletionStatus", "BadRequest", 400, argumentError, MQTTNone},
+	{CodeInvalidStorageOrBlob, "InvalidStorageEndpointOrBlob", "BadRequest", 400, argumentError, MQTTNone},
 	{CodeConnectionReplaced, "ConnectionForcefullyClosedOnNewConnection", "A newer connection of the same identity was opened", 400, "amqp:link:stolen", MQTTClose},
 	{CodeInvalidDeviceScope, "InvalidDeviceScope", "Device scope is immutable", 400, argumentError, MQTTNone},
 	{CodeInvalidPolicyKey, "InvalidPolicyKey", "The policy key is not valid", 400, argumentError, MQTTNone},
@@ -125,6 +138,7 @@ var table = []ErrorInfo{
 	{CodeSystemModule, "SystemModuleModifyUnauthorizedAccess", "Unauthorized to modify reserved module.", 401, unauthorizedAccess, MQTTNone},
 	{CodeJobQuotaExceeded, "JobQuotaExceeded", "Another job of this kind is running", 403, limitExceeded, MQTTNone},
 	{CodeQueueDepthExceeded, "DeviceMaximumQueueDepthExceeded", "The queue of '%s' holds %s messages already", 403, limitExceeded, MQTTNone},
+	{CodeTooManyUploads, "DeviceMaximumActiveFileUploadLimitExceeded", "Number of active file upload requests exceeded limit", 403, limitExceeded, MQTTNone},
 	{CodeInvalidMessageExpiry, "InvalidMessageExpiryTime", "The message has expired already", 403, argumentError, MQTTNone},
 	{CodeDeviceDisabled, "DeviceDisabled", "The device is disabled", 403, unauthorizedAccess, MQTTRefuse},
 	{CodeTooManyMethods, "DeviceMaximumInflightMethodExceeded", "'%s' has not answered %s direct methods yet", 403, limitExceeded, MQTTNone},

@@ -5,24 +5,15 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/iolite-emulator/iolite/auth"
 	"github.com/iolite-emulator/iolite/clock"
 	"github.com/iolite-emulator/iolite/store"
 )
 
-// Limits of the feedback queue (article "Send cloud-to-device messages from an IoT hub", sections Message feedback and
-// Cloud-to-device configuration options), and how many batches Iolite keeps when nobody reads them.
+// When a batch of feedback is closed (article "Send cloud-to-device messages from an IoT hub", section Message feedback).
 const (
-	feedbackBatch      = 64
-	feedbackWait       = 15 * time.Second
-	feedbackTTL        = time.Hour
-	feedbackLock       = time.Minute
-	feedbackDeliveries = 10
-	feedbackDepth      = 10_000
+	feedbackBatch = 64
+	feedbackWait  = 15 * time.Second
 )
-
-// feedbackType is the content type of a batch; SDKs look at it.
-const feedbackType = "application/vnd.microsoft.iothub.feedback.json"
 
 // feedbackTime is how record times are written: .NET's round-trip format in UTC.
 const feedbackTime = "2006-01-02T15:04:05.0000000Z"
@@ -40,15 +31,15 @@ type feedbackRecord struct {
 // feedbackQueue gathers records into batches and queues those. The real hub closes a batch at 64 records or after 15 seconds; Iolite
 // also closes it as soon as a receiver waits for it, so that nobody waits for the clock.
 type feedbackQueue struct {
-	queue
+	serviceQueue
 	open  []feedbackRecord // of the batch that is not closed yet
 	flush *clock.Timer     // closes it after feedbackWait; nil when it is empty
 }
 
 func (f *feedbackQueue) init(h *Hub) {
-	f.queue = queue{hub: h, rules: &queueRules{
-		store: h.cfg.Engine.Feedback(), lock: feedbackLock, deliveries: feedbackDeliveries, settled: h.feedbackSettled, refill: f.closeBatch,
-	}}
+	f.what, f.resource, f.to = "feedback", "messages/servicebound/feedback", "/messages/serviceBound/feedback"
+	f.contentType = "application/vnd.microsoft.iothub.feedback.json"
+	f.serviceQueue.init(h, h.cfg.Engine.Feedback(), f.closeBatch)
 }
 
 // wantsFeedback reports whether a message asks to hear of an outcome.
@@ -121,102 +112,39 @@ func (f *feedbackQueue) closeBatch() {
 		f.flush.Stop()
 		f.flush = nil
 	}
-	f.queueBatch(body)
+	f.post(body)
 }
 
-func (f *feedbackQueue) queueBatch(body []byte) {
-	now := f.hub.clock.Now()
-	m, err := f.rules.store.Enqueue(context.Background(), f.key, store.Message{
-		SystemProperties: store.SystemProperties{
-			MessageID: newUUID(), UserID: f.hub.cfg.Name, To: "/messages/serviceBound/feedback", ContentType: feedbackType, ContentEncoding: "utf-8",
-		},
-		Body: body, Enqueued: now, Deadline: now.Add(feedbackTTL),
-	}, feedbackDepth)
-	if err != nil {
-		f.hub.log.Warn("feedback is lost: nobody reads it and the queue is full", "batches", feedbackDepth, "error", err)
-		return
-	}
-	f.due(m.Deadline)
-	f.dirty = true
-}
-
-// clear forgets everything, for Reset and Close.
+// clear forgets everything that is not queued, for Reset and Close.
 func (f *feedbackQueue) clear() {
 	f.mu.Lock()
-	defer f.unlock()
 	f.open = nil
 	if f.flush != nil {
 		f.flush.Stop()
 		f.flush = nil
 	}
-	for _, s := range f.subs {
-		clear(s.unsettled)
-	}
-	f.rest()
+	f.unlock()
+	f.serviceQueue.clear()
 }
-
-// forget drops batches too, for Reset: those of records that came when the store had just been emptied.
-func (f *feedbackQueue) forget() {
-	f.mu.Lock()
-	defer f.unlock()
-	f.purge()
-}
-
-// feedbackSettled notes that batches have left the feedback queue.
-func (h *Hub) feedbackSettled(_ store.Key, batches []store.Message, o outcome) {
-	if o != outcomeSuccess {
-		h.log.Info("feedback dropped", "batches", len(batches), "outcome", string(o))
-	}
-}
-
-// feedbackPath is the resource that tokens of feedback receivers are for.
-const feedbackPath = "messages/servicebound/feedback"
 
 // SubscribeFeedback pushes feedback batches; the rules of DeviceSession.SubscribeC2D hold, but several subscriptions compete for
 // the one queue. The body of each message is the JSON array of records. The subscription ends with the session, and with a reset of
 // the hub. ServiceConnect.
 func (s *ServiceSession) SubscribeFeedback(deliver func(store.Message) bool) (*Subscription, error) {
-	era := s.hub.era.Load()
-	if err := s.need(context.Background(), auth.ServiceConnect, feedbackPath); err != nil {
-		return nil, err
-	}
-	f := &s.hub.feedback
-	f.mu.Lock()
-	sub := f.subscribe(deliver)
-	sub.service = s
-	f.unlock()
-	if err := s.keep(sub, era); err != nil {
-		sub.Close()
-		return nil, err
-	}
-	return sub, nil
+	return s.subscribe(&s.hub.feedback.serviceQueue, deliver)
 }
 
 // PollFeedback locks the next feedback batch; ok is false when there is none. ServiceConnect.
 func (s *ServiceSession) PollFeedback(ctx context.Context) (m store.Message, ok bool, err error) {
-	err = s.withFeedback(ctx, func(q *queue) error {
-		m, ok = q.poll()
-		return nil
-	})
-	return m, ok, err
+	return s.poll(ctx, &s.hub.feedback.serviceQueue)
 }
 
-// CompleteFeedback removes a batch, AbandonFeedback gives it back. CodeLockLost.
+// CompleteFeedback removes a batch. CodeLockLost.
 func (s *ServiceSession) CompleteFeedback(ctx context.Context, lockToken string) error {
-	return s.withFeedback(ctx, func(q *queue) error { return q.remove(lockToken, outcomeSuccess) })
+	return s.complete(ctx, &s.hub.feedback.serviceQueue, lockToken)
 }
 
 // AbandonFeedback gives a batch back to be delivered again. CodeLockLost.
 func (s *ServiceSession) AbandonFeedback(ctx context.Context, lockToken string) error {
-	return s.withFeedback(ctx, func(q *queue) error { return q.release(lockToken, false) })
-}
-
-func (s *ServiceSession) withFeedback(ctx context.Context, do func(*queue) error) error {
-	if err := s.need(ctx, auth.ServiceConnect, feedbackPath); err != nil {
-		return err
-	}
-	f := &s.hub.feedback
-	f.mu.Lock()
-	defer f.unlock()
-	return do(&f.queue)
+	return s.abandon(ctx, &s.hub.feedback.serviceQueue, lockToken)
 }

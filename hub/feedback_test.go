@@ -200,7 +200,7 @@ func TestFeedbackExpiresAndIsDroppedAfterTenDeliveries(t *testing.T) {
 	addDevice(t, h, store.Key{DeviceID: "d"})
 	service := h.Admin()
 	purge(t, h, 1)
-	for range feedbackDeliveries {
+	for range serviceboundDeliveries {
 		m, ok, err := service.PollFeedback(ctx)
 		if err != nil || !ok {
 			t.Fatalf("PollFeedback = %v, %v", ok, err)
@@ -213,7 +213,7 @@ func TestFeedbackExpiresAndIsDroppedAfterTenDeliveries(t *testing.T) {
 		t.Error("an eleventh delivery")
 	}
 	purge(t, h, 1)
-	c.Advance(feedbackWait + feedbackTTL)
+	c.Advance(feedbackWait + serviceboundTTL)
 	if _, ok, _ := service.PollFeedback(ctx); ok {
 		t.Error("feedback outlived its time")
 	}

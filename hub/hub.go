@@ -4,7 +4,7 @@
 // Locks, in the order in which they may be taken:
 //
 //  0. configurations.change, then configurations.using; jobs.mu; transfers.mu
-//  1. queue.mu: one identity's peer (its session, queue and poll memory), or the feedback queue; never two of them at once
+//  1. queue.mu: one identity's peer (its session, queue and poll memory), or a servicebound queue; never two of them at once
 //  2. peerShard.mu, violations.mu, provenTokens.mu, ServiceSession.mu, outbox.mu, pending.mu, jobRun.mu; gate.mu for reading, then Hub.modules
 //  3. services.mu, workers.mu
 //  4. the locks of store and clock, which call nothing back; only EventLog tells watchers of an append, under a gate
@@ -55,6 +55,8 @@ type Config struct {
 	PollInterval time.Duration         // [25 minutes]
 	OnViolation  func(Violation)       // called for every poll violation, without locks [none]
 	Blobs        Blobs                 // storage of import and export jobs [none: they are refused]
+	Storage      Storage               // where devices upload files to [none: uploads are refused]
+	UploadTTL    time.Duration         // life of the SAS URI of a file upload, 1 minute to 1 day [1 hour]
 }
 
 // Hub is one IoT Hub. All methods may be called from any goroutine.
@@ -79,6 +81,7 @@ type Hub struct {
 	services    services
 	devicebound *queueRules
 	feedback    feedbackQueue
+	files       serviceQueue // notifications of file uploads
 	violations  violations
 	tokens      provenTokens
 	pushes      workers
@@ -108,6 +111,12 @@ func New(cfg Config) (*Hub, error) {
 	if cfg.PollInterval <= 0 {
 		cfg.PollInterval = 25 * time.Minute // IoT Hub: "each device should poll for messages every 25 minutes or more"
 	}
+	if cfg.UploadTTL == 0 {
+		cfg.UploadTTL = time.Hour // IoT Hub's default, and its range
+	}
+	if cfg.UploadTTL < minUploadTTL || cfg.UploadTTL > maxUploadTTL {
+		return nil, fmt.Errorf("hub: the life of an upload URI, %v, is not between %v and %v", cfg.UploadTTL, minUploadTTL, maxUploadTTL)
+	}
 	h := &Hub{
 		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, registry: cfg.Engine.Registry(), twins: cfg.Engine.Twins(), events: cfg.Engine.Events(),
 		created: cfg.Clock.Now(), seed: maphash.MakeSeed(), gates: make([]gate, cfg.Engine.Events().Partitions()),
@@ -123,6 +132,7 @@ func New(cfg Config) (*Hub, error) {
 	h.cas.Store(new(slices.Clone(cfg.CAs)))
 	h.devicebound = h.newDeviceboundRules()
 	h.feedback.init(h)
+	h.initFiles()
 	h.services.hub = h
 	h.configurations.hub, h.configurations.store = h, cfg.Engine.Configurations()
 	h.configurations.misfits = rate.Sometimes{First: 10, Interval: 10 * time.Second}
@@ -136,6 +146,7 @@ func (h *Hub) Close() {
 	h.closed.Store(true)
 	h.sweep()
 	h.feedback.clear()
+	h.files.clear()
 	h.services.sweep(h.NewError(CodeClosed))
 	h.jobs.clear()
 	h.transfers.clear()

@@ -19,6 +19,7 @@ type metrics struct {
 	queued, delivered, violations prometheus.Counter
 
 	settled   map[outcome]prometheus.Counter
+	uploads   *prometheus.CounterVec // by event
 	errors    map[Code]prometheus.Counter
 	sessions  [door.Control + 1]prometheus.Gauge // by door; 0 for none
 	connected atomic.Int64                       // devices, without modules
@@ -33,6 +34,7 @@ func newMetrics(r prometheus.Registerer, events store.EventLog, c *clock.Clock) 
 		delivered:  counter("iolite_c2d_delivered_total", "Deliveries of queued messages and feedback batches, repeated ones included."),
 		violations: counter("iolite_poll_violations_total", "HTTP polls for cloud-to-device messages that came too soon."),
 		settled:    map[outcome]prometheus.Counter{},
+		uploads:    newUploadMetrics(),
 		errors:     map[Code]prometheus.Counter{},
 		routing:    newRoutingMetrics(c, events.Partitions()),
 	}
@@ -48,7 +50,7 @@ func newMetrics(r prometheus.Registerer, events store.EventLog, c *clock.Clock) 
 	for d := range m.sessions {
 		m.sessions[d] = sessions.WithLabelValues(door.Door(d).String())
 	}
-	return m, register(r, append(eventMetrics(events), m.queued, m.delivered, m.violations, settled, errs, sessions, documented{m.collect}))
+	return m, register(r, append(eventMetrics(events), m.queued, m.delivered, m.violations, m.uploads, settled, errs, sessions, documented{m.collect}))
 }
 
 // collect sends the documented series.

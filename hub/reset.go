@@ -36,6 +36,8 @@ func (h *Hub) Reset(ctx context.Context) error {
 	h.sweep()
 	h.feedback.clear()
 	h.feedback.forget()
+	h.files.clear()
+	h.files.forget()
 	h.services.sweep(h.NewError(CodeClosed))
 	h.jobs.clear()
 	h.transfers.clear()

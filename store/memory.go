@@ -25,6 +25,8 @@ type Memory struct {
 	configs     memConfigurations
 	devicebound *memQueues
 	feedback    *memQueues
+	uploads     memUploads
+	files       *memQueues
 	events      *memLog
 	eventHubs   memEventHubs
 }
@@ -43,11 +45,13 @@ func NewMemory(o MemoryOptions) *Memory {
 	m := &Memory{
 		devicebound: newMemQueues(),
 		feedback:    newMemQueues(),
+		files:       newMemQueues(),
 		events:      newMemLog(min(o.Partitions, maxPartitions), o.EventBytes),
 	}
 	m.eventHubs.bytes = o.HubBytes
 	m.registry.reset()
 	m.jobs.reset()
+	m.uploads.reset()
 	return m
 }
 
@@ -69,6 +73,12 @@ func (m *Memory) Devicebound() Queues { return m.devicebound }
 // Feedback implements Engine.
 func (m *Memory) Feedback() Queues { return m.feedback }
 
+// Uploads implements Engine.
+func (m *Memory) Uploads() Uploads { return &m.uploads }
+
+// FileNotifications implements Engine.
+func (m *Memory) FileNotifications() Queues { return m.files }
+
 // Events implements Engine.
 func (m *Memory) Events() EventLog { return m.events }
 
@@ -82,6 +92,8 @@ func (m *Memory) Reset(context.Context) error {
 	m.configs.reset()
 	m.devicebound.reset()
 	m.feedback.reset()
+	m.uploads.reset()
+	m.files.reset()
 	m.events.reset()
 	m.eventHubs.reset()
 	return nil

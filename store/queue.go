@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Message is one entry of a queue: a cloud-to-device message of a devicebound queue, or a batch of feedback records.
+// Message is one entry of a queue: a cloud-to-device message of a devicebound queue, a batch of feedback records, or a
+// file notification.
 type Message struct {
 	SystemProperties
 	Properties []Property

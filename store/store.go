@@ -10,7 +10,9 @@ type Engine interface {
 	Configurations() Configurations
 	Devicebound() Queues // cloud-to-device messages, by device or module
 	Feedback() Queues    // batches of feedback records, by the empty Key
-	Events() EventLog    // of the built-in endpoint
+	Uploads() Uploads
+	FileNotifications() Queues // of uploads, by the empty Key
+	Events() EventLog          // of the built-in endpoint
 	EventHubs() EventHubs
 	// Reset empties everything; sequence numbers and offsets of events start anew.
 	Reset(ctx context.Context) error
