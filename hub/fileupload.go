@@ -220,7 +220,7 @@ func (s *DeviceSession) failed(ctx context.Context, u store.Upload, r FileUpload
 	if err := s.hub.cfg.Engine.Uploads().Finish(ctx, u.Owner, u.CorrelationID); err != nil {
 		return s.hub.unknownUpload(u.CorrelationID, err)
 	}
-	s.hub.metrics.uploadsFailed.Inc()
+	s.hub.metrics.uploads.WithLabelValues("failed").Inc()
 	s.hub.log.LogAttrs(ctx, slog.LevelInfo, "file upload failed", slog.String("device", s.key.DeviceID), slog.String("blob", u.Blob),
 		slog.Int("statusCode", r.StatusCode), slog.String("statusDescription", r.Description))
 	return nil
