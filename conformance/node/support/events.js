@@ -54,15 +54,27 @@ async function refusal(t, partitionId, options) {
 
 /** A device, the partition its events are in, and all of those, as a reader of everything got them. */
 class Talker {
-  static async open(t, options) {
+  static async open(t, reader) {
     const talker = new Talker();
     talker.device = await devices.create();
     talker.client = await devices.connect(t, HTTPS, talker.device);
-    talker.reader = await Reader.open(t, options);
+    talker.reader = reader ?? await Reader.open(t);
     talker.sent = [];
     await talker.say(1);
     talker.partitionId = talker.sent[0].partitionId;
     return talker;
+  }
+
+  /** One of them for each partition, in the order of the partitions' ids. */
+  static async forEachPartition(t) {
+    const reader = await Reader.open(t);
+    const ids = await consumer(t).getPartitionIds();
+    const found = new Map();
+    while (found.size < ids.length) {
+      const talker = await Talker.open(t, reader);
+      found.set(talker.partitionId, talker);
+    }
+    return ids.map((id) => found.get(id));
   }
 
   /** Sends more events, numbered on from the last in {"index": n}, and waits until they can be read. */
@@ -84,7 +96,7 @@ class Talker {
 
 const index = (event) => event.body.index;
 
-/** [0, 1, ... count-1], what index() of the first `count` events of a Talker is. */
-const upTo = (count, from = 0) => Array.from({ length: count - from }, (_, i) => from + i);
+/** [from, ... end-1]: what index() of all events of a Talker is that has sent `end` of them. */
+const upTo = (end, from = 0) => Array.from({ length: end - from }, (_, i) => from + i);
 
 module.exports = { Subscription, refusal, Talker, index, upTo };
