@@ -54,7 +54,8 @@ var bulkModes = map[string]bulkMode{
 
 // Bulk carries out up to 100 operations; failures of single items do not stop the others. RegistryWrite, and ServiceConnect for the
 // updateTwin modes. CodeTooManyDevices, CodeDeviceDefinedMultipleTimes, CodeArgumentInvalid (unknown mode).
-func (s *ServiceSession) Bulk(ctx context.Context, items []BulkItem) ([]BulkError, error) {
+func (s *ServiceSession) Bulk(ctx context.Context, items []BulkItem) (_ []BulkError, err error) {
+	defer func() { err = s.hub.did(opIdentityBulk, store.Key{}, s.conn, 0, err) }()
 	era := s.hub.era.Load()
 	if err := s.need(ctx, auth.RegistryWrite, "devices"); err != nil {
 		return nil, err

@@ -28,13 +28,14 @@ func (h *Hub) newDeviceboundRules() *queueRules {
 // SendC2D queues a message; m.To names the device ("/devices/{id}/messages/devicebound", any case, percent-encoded id).
 // ServiceConnect. CodeDeviceNotFound, CodeModuleNotFound, CodeQueueDepthExceeded (50), CodeMessageTooLarge (64 KiB), CodeArgumentInvalid
 // (To, ack, ids), CodeInvalidMessageExpiry (in the past). An expiry before 1971 means none: some clients send a zero time.
-func (s *ServiceSession) SendC2D(ctx context.Context, m store.Message) error {
+func (s *ServiceSession) SendC2D(ctx context.Context, m store.Message) (err error) {
+	key, ok := parseTo(m.To)
+	defer func() { err = s.hub.did(opC2DSend, key, s.conn, 0, err) }()
 	h := s.hub
 	era := h.era.Load()
 	if err := s.need(ctx, auth.ServiceConnect, "messages/devicebound"); err != nil {
 		return err
 	}
-	key, ok := parseTo(m.To)
 	if !ok {
 		return h.NewError(CodeArgumentInvalid, "the property to does not name a device as in /devices/{id}/messages/devicebound")
 	}
@@ -52,12 +53,13 @@ func (s *ServiceSession) SendC2D(ctx context.Context, m store.Message) error {
 		return h.registryError(err, key)
 	}
 	p.expire()
-	err := p.enqueue(m, c2dDepth)
+	err = p.enqueue(m, c2dDepth)
 	if errors.Is(err, store.ErrFull) {
 		return h.NewError(CodeQueueDepthExceeded, key.String(), strconv.Itoa(c2dDepth))
 	}
 	if err == nil {
 		h.metrics.queued.Inc()
+		h.metrics.units.Add(units(messageSize(&m.SystemProperties, m.Properties, m.Body)))
 	}
 	return err
 }
@@ -122,7 +124,8 @@ func parseTo(to string) (key store.Key, ok bool) {
 }
 
 // PurgeC2D empties a device's queue and returns how many messages went. ServiceConnect.
-func (s *ServiceSession) PurgeC2D(ctx context.Context, deviceID string) (int, error) {
+func (s *ServiceSession) PurgeC2D(ctx context.Context, deviceID string) (_ int, err error) {
+	defer func() { err = s.hub.did(opC2DPurge, store.Key{DeviceID: deviceID}, s.conn, 0, err) }()
 	key := store.Key{DeviceID: deviceID}
 	if err := s.need(ctx, auth.ServiceConnect, devicePath(key)+"/commands"); err != nil {
 		return 0, err
@@ -162,21 +165,22 @@ func (s *DeviceSession) SubscribeC2D(deliver func(store.Message) bool) (*Subscri
 
 // CompleteC2D removes a locked message: the device has handled it. CodeLockLost.
 func (s *DeviceSession) CompleteC2D(_ context.Context, lockToken string) error {
-	return s.withQueue(func(p *peer) error { return p.remove(lockToken, outcomeSuccess) })
+	return s.withQueue(opC2DComplete, func(p *peer) error { return p.remove(lockToken, outcomeSuccess) })
 }
 
 // RejectC2D dead-letters a locked message. CodeLockLost.
 func (s *DeviceSession) RejectC2D(_ context.Context, lockToken string) error {
-	return s.withQueue(func(p *peer) error { return p.remove(lockToken, outcomeRejected) })
+	return s.withQueue(opC2DReject, func(p *peer) error { return p.remove(lockToken, outcomeRejected) })
 }
 
 // AbandonC2D gives a locked message back to be delivered again. CodeLockLost.
 func (s *DeviceSession) AbandonC2D(_ context.Context, lockToken string) error {
-	return s.withQueue(func(p *peer) error { return p.release(lockToken, false) })
+	return s.withQueue(opC2DAbandon, func(p *peer) error { return p.release(lockToken, false) })
 }
 
 // withQueue does something with the session's queue.
-func (s *DeviceSession) withQueue(do func(*peer) error) error {
+func (s *DeviceSession) withQueue(op operation, do func(*peer) error) (err error) {
+	defer func() { err = s.hub.did(op, s.key, s.options.Conn, 0, err) }()
 	if err := s.live(); err != nil {
 		return err
 	}
@@ -188,6 +192,9 @@ func (s *DeviceSession) withQueue(do func(*peer) error) error {
 // c2dSettled notes that messages have left a devicebound queue.
 func (h *Hub) c2dSettled(key store.Key, messages []store.Message, o outcome) {
 	h.metrics.settled[o].Add(float64(len(messages)))
+	if o == outcomeExpired {
+		h.metrics.expired.Add(int64(len(messages)))
+	}
 	if o == outcomeExceeded || o == outcomeRejected || o == outcomeExpired {
 		for _, m := range messages {
 			h.log.Info("cloud-to-device message dead-lettered", "device", key.DeviceID, "module", key.ModuleID, "messageId", m.MessageID,

@@ -310,6 +310,9 @@ func (c *configurations) settle(ctx context.Context, set *ruleSet, key store.Key
 		if errors.Is(err, store.ErrConflict) {
 			continue
 		}
+		if err == nil {
+			_ = c.hub.did(opConfigurationTwin, key, nil, 0, nil)
+		}
 		if err == nil && tell {
 			p.tellDesired(&row, patch)
 		}
@@ -454,7 +457,8 @@ func (p *plan) carryOut(t *store.Twin, now time.Time) (patch document.Value, tel
 
 // ApplyConfiguration writes a configuration content, the JSON body of POST /devices/{id}/applyConfigurationContent, to an IoT Edge
 // device once. RegistryWrite. CodeDeviceNotFound, CodeInvalidOperation (not an edge device), CodeInvalidConfigContent.
-func (s *ServiceSession) ApplyConfiguration(ctx context.Context, deviceID string, body []byte) error {
+func (s *ServiceSession) ApplyConfiguration(ctx context.Context, deviceID string, body []byte) (err error) {
+	defer func() { err = s.hub.did(opConfigurationApply, store.Key{DeviceID: deviceID}, s.conn, len(body), err) }()
 	h, era := s.hub, s.hub.era.Load()
 	key := store.Key{DeviceID: deviceID}
 	if err := s.need(ctx, auth.RegistryWrite, devicePath(key)+"/applyConfigurationContent"); err != nil {

@@ -46,7 +46,8 @@ type MetricProblem struct{ Name, Problem string }
 // is empty or without quotes, and updates it otherwise. It returns when the twins are as the configuration wants them. RegistryWrite.
 // CodeConfigurationAlreadyExists, CodeTooManyConfigurations; CodeConfigurationNotFound, CodePreconditionFailed; CodeArgumentInvalid,
 // CodeInvalidConfigCondition, CodeInvalidConfigContent, CodeInvalidConfigMetrics.
-func (s *ServiceSession) PutConfiguration(ctx context.Context, id string, body []byte, ifMatch string) (Configuration, error) {
+func (s *ServiceSession) PutConfiguration(ctx context.Context, id string, body []byte, ifMatch string) (_ Configuration, err error) {
+	defer func() { err = s.hub.did(opConfigurationWrite, store.Key{}, s.conn, len(body), err) }()
 	era := s.hub.era.Load()
 	if err := s.need(ctx, auth.RegistryWrite, "configurations/"+id); err != nil {
 		return Configuration{}, err
@@ -192,7 +193,8 @@ func (h *Hub) configurationError(err error, id string) error {
 }
 
 // Configuration returns a configuration. RegistryRead. CodeConfigurationNotFound.
-func (s *ServiceSession) Configuration(ctx context.Context, id string) (Configuration, error) {
+func (s *ServiceSession) Configuration(ctx context.Context, id string) (_ Configuration, err error) {
+	defer func() { err = s.hub.did(opConfigurationRead, store.Key{}, s.conn, 0, err) }()
 	if err := s.need(ctx, auth.RegistryRead, "configurations/"+id); err != nil {
 		return Configuration{}, err
 	}
@@ -206,7 +208,8 @@ func (s *ServiceSession) Configuration(ctx context.Context, id string) (Configur
 }
 
 // Configurations lists up to top configurations (0 for all), highest priority first. RegistryRead. CodeArgumentInvalid.
-func (s *ServiceSession) Configurations(ctx context.Context, top int) ([]Configuration, error) {
+func (s *ServiceSession) Configurations(ctx context.Context, top int) (_ []Configuration, err error) {
+	defer func() { err = s.hub.did(opConfigurationList, store.Key{}, s.conn, 0, err) }()
 	if err := s.need(ctx, auth.RegistryRead, "configurations"); err != nil {
 		return nil, err
 	}
@@ -237,7 +240,8 @@ func byPrecedence(a, b store.Configuration) int {
 // DeleteConfiguration removes a configuration, and from the twins what it has put there; ifMatch is the header If-Match as it came, or
 // empty for any. It returns when the twins are as the other configurations want them. RegistryWrite. CodeConfigurationNotFound,
 // CodePreconditionFailed.
-func (s *ServiceSession) DeleteConfiguration(ctx context.Context, id string, ifMatch string) error {
+func (s *ServiceSession) DeleteConfiguration(ctx context.Context, id string, ifMatch string) (err error) {
+	defer func() { err = s.hub.did(opConfigurationDelete, store.Key{}, s.conn, 0, err) }()
 	era := s.hub.era.Load()
 	if err := s.need(ctx, auth.RegistryWrite, "configurations/"+id); err != nil {
 		return err
@@ -247,6 +251,7 @@ func (s *ServiceSession) DeleteConfiguration(ctx context.Context, id string, ifM
 
 // TestConfigurationQueries checks the queries of the JSON body of POST /configurations/testQueries. RegistryRead. CodeArgumentInvalid.
 func (s *ServiceSession) TestConfigurationQueries(ctx context.Context, body []byte) (p ConfigurationProblems, err error) {
+	defer func() { err = s.hub.did(opConfigurationTest, store.Key{}, s.conn, 0, err) }()
 	if err := s.need(ctx, auth.RegistryRead, "configurations/testQueries"); err != nil {
 		return p, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/iolite-emulator/iolite/auth"
 	"github.com/iolite-emulator/iolite/document"
+	"github.com/iolite-emulator/iolite/hub/twin"
 	"github.com/iolite-emulator/iolite/store"
 )
 
@@ -30,7 +31,8 @@ type CommandResult struct {
 }
 
 // DigitalTwin returns the digital twin of a device. ServiceConnect. CodeDeviceNotFound.
-func (s *ServiceSession) DigitalTwin(ctx context.Context, deviceID string) (DigitalTwin, error) {
+func (s *ServiceSession) DigitalTwin(ctx context.Context, deviceID string) (t DigitalTwin, err error) {
+	defer func() { err = s.hub.did(opServiceTwinRead, store.Key{DeviceID: deviceID}, s.conn, t.size(), err) }()
 	if err := s.need(ctx, auth.ServiceConnect, "digitaltwins/"+deviceID); err != nil {
 		return DigitalTwin{}, err
 	}
@@ -40,6 +42,11 @@ func (s *ServiceSession) DigitalTwin(ctx context.Context, deviceID string) (Digi
 		return DigitalTwin{}, s.hub.twinError(err, key)
 	}
 	return DigitalTwin{row}, nil
+}
+
+// size is how long the JSON of its properties is.
+func (t *DigitalTwin) size() int {
+	return twin.Length(t.row.Twin.Desired.Value) + twin.Length(t.row.Twin.Reported.Value)
 }
 
 // ETag is the digital twin's etag, without quotes: that of the device's twin, which moves with tags and desired properties.
@@ -118,6 +125,7 @@ func isAcknowledgement(v document.Value) bool {
 // an etag with or without quotes, "*" or "" for any. ServiceConnect. CodeDeviceNotFound, CodePreconditionFailed,
 // CodeInvalidDigitalTwinPatch, CodeInvalidDigitalTwinPath, CodeArgumentInvalid.
 func (s *ServiceSession) UpdateDigitalTwin(ctx context.Context, deviceID string, body []byte, ifMatch string) (etag string, err error) {
+	defer func() { err = s.hub.did(opServiceTwinUpdate, store.Key{DeviceID: deviceID}, s.conn, len(body), err) }()
 	era := s.hub.era.Load()
 	if err := s.need(ctx, auth.ServiceConnect, "digitaltwins/"+deviceID); err != nil {
 		return "", err

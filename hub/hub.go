@@ -5,7 +5,7 @@
 //
 //  0. configurations.change, then configurations.using; jobs.mu; transfers.mu
 //  1. queue.mu: one identity's peer (its session, queue and poll memory), or a servicebound queue; never two of them at once
-//  2. peerShard.mu, violations.mu, provenTokens.mu, ServiceSession.mu, outbox.mu, pending.mu, jobRun.mu; gate.mu for reading, then Hub.modules
+//  2. quota.mu, peerShard.mu, violations.mu, provenTokens.mu, ServiceSession.mu, outbox.mu, pending.mu, jobRun.mu; gate.mu for reading, then Hub.modules
 //  3. services.mu, workers.mu
 //  4. the locks of store and clock, which call nothing back; only EventLog tells watchers of an append, under a gate
 //
@@ -69,6 +69,7 @@ type Hub struct {
 	events   store.EventLog
 	created  time.Time
 	metrics  *metrics
+	quota    quota
 
 	generation atomic.Int64 // the last generation id given
 	closed     atomic.Bool
@@ -125,6 +126,11 @@ func New(cfg Config) (*Hub, error) {
 	if h.metrics, err = newMetrics(cfg.Metrics, h.events, h.clock); err != nil {
 		return nil, err
 	}
+	if err := register(cfg.Metrics, []prometheus.Collector{documented{h.collect}}); err != nil {
+		return nil, err
+	}
+	h.quota.hub = h
+	h.quota.begin()
 	for i := range h.shards {
 		h.shards[i].peers = map[store.Key]*peer{}
 	}
@@ -144,6 +150,7 @@ func New(cfg Config) (*Hub, error) {
 // Close ends every session with CodeClosed and stops the timers. Nothing is pushed any more once it has returned.
 func (h *Hub) Close() {
 	h.closed.Store(true)
+	h.quota.stop()
 	h.sweep()
 	h.feedback.clear()
 	h.files.clear()

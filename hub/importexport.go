@@ -14,6 +14,7 @@ import (
 
 	"github.com/iolite-emulator/iolite/auth"
 	"github.com/iolite-emulator/iolite/document"
+	"github.com/iolite-emulator/iolite/store"
 )
 
 // Bounds on import and export jobs, all but the first Iolite's own.
@@ -73,7 +74,8 @@ type transfer struct {
 
 // CreateImportExportJob starts a job from the JSON body of POST /jobs/create. RegistryRead and RegistryWrite. CodeArgumentInvalid,
 // CodeJobQuotaExceeded (one at a time), CodeBlobContainer, CodeNotImplemented (identity-based access to the storage).
-func (s *ServiceSession) CreateImportExportJob(ctx context.Context, body []byte) (ImportExportJob, error) {
+func (s *ServiceSession) CreateImportExportJob(ctx context.Context, body []byte) (_ ImportExportJob, err error) {
+	defer func() { err = s.hub.did(opImportExport, store.Key{}, s.conn, 0, err) }()
 	era := s.hub.era.Load()
 	if err := s.need(ctx, auth.RegistryRead|auth.RegistryWrite, "jobs/create"); err != nil {
 		return ImportExportJob{}, err

@@ -70,12 +70,17 @@ type jobOrder struct {
 
 // ScheduleJob creates a job from the JSON body of PUT /jobs/v2/{id}. It runs at its start time, at once when that has passed or is not
 // given. ServiceConnect. CodeArgumentInvalid, CodeJobAlreadyExists, CodeTooManyJobs.
-func (s *ServiceSession) ScheduleJob(ctx context.Context, id string, body []byte) (Job, error) {
+func (s *ServiceSession) ScheduleJob(ctx context.Context, id string, body []byte) (j Job, err error) {
+	op := opCreateTwinJob
+	defer func() { err = s.hub.did(op, store.Key{}, s.conn, 0, err) }()
 	era := s.hub.era.Load()
 	if err := s.need(ctx, auth.ServiceConnect, "jobs/v2/"+id); err != nil {
 		return Job{}, err
 	}
 	job, order, err := s.hub.parseJob(id, body)
+	if job.Type == jobMethod {
+		op = opCreateMethodJob
+	}
 	if err != nil {
 		return Job{}, err
 	}
@@ -202,7 +207,8 @@ func (h *Hub) parseJobMethod(job *store.Job, order *jobOrder) error {
 }
 
 // Job returns a job; of an id that is not known one whose type and status are "unknown", as IoT Hub does. ServiceConnect.
-func (s *ServiceSession) Job(ctx context.Context, id string) (Job, error) {
+func (s *ServiceSession) Job(ctx context.Context, id string) (j Job, err error) {
+	defer func() { err = s.hub.did(opGetJob, store.Key{}, s.conn, 0, err) }()
 	if err := s.need(ctx, auth.ServiceConnect, "jobs/v2/"+id); err != nil {
 		return Job{}, err
 	}
@@ -215,7 +221,8 @@ func (s *ServiceSession) Job(ctx context.Context, id string) (Job, error) {
 }
 
 // CancelJob ends a job; what devices are doing already is not waited for. ServiceConnect. CodeJobNotFound, CodeInvalidState (it is over).
-func (s *ServiceSession) CancelJob(ctx context.Context, id string) (Job, error) {
+func (s *ServiceSession) CancelJob(ctx context.Context, id string) (j Job, err error) {
+	defer func() { err = s.hub.did(opCancelJob, store.Key{}, s.conn, 0, err) }()
 	era := s.hub.era.Load()
 	if err := s.need(ctx, auth.ServiceConnect, "jobs/v2/"+id); err != nil {
 		return Job{}, err
@@ -240,7 +247,8 @@ func isFinal(status string) bool {
 }
 
 // QueryJobs returns a page of jobs. ServiceConnect. CodeArgumentInvalid.
-func (s *ServiceSession) QueryJobs(ctx context.Context, q JobQuery) (JobPage, error) {
+func (s *ServiceSession) QueryJobs(ctx context.Context, q JobQuery) (p JobPage, err error) {
+	defer func() { err = s.hub.did(opListJobs, store.Key{}, s.conn, 0, err) }()
 	if err := s.need(ctx, auth.ServiceConnect, "jobs/v2/query"); err != nil {
 		return JobPage{}, err
 	}

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strconv"
 	"sync"
@@ -323,7 +324,24 @@ func (j *jobs) finish(r *jobRun) {
 		}
 		return nil
 	})
+	if err == nil {
+		j.hub.jobEnded(job)
+	}
 	j.retire(r, job, err)
+}
+
+// jobEnded counts a job that has come to its end and says so.
+func (h *Hub) jobEnded(job store.Job) {
+	op, level := opJobCompleted, slog.LevelInfo
+	switch job.Status {
+	case jobFailed:
+		op, level = opJobFailed, slog.LevelError
+	case jobCancelled:
+		return // CancelJob has said so
+	}
+	h.metrics.operations[op][0].success.Add(1)
+	h.note(level, op, store.Key{}, "job ended", slog.String("jobId", job.ID), slog.String("status", job.Status), slog.String("filter", job.Condition),
+		slog.Int("devices", job.Statistics.Devices), slog.Int("failed", job.Statistics.Failed))
 }
 
 // change changes a job until nobody has come in between. CodeClosed when the era is over, CodeJobNotFound.

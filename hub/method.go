@@ -14,6 +14,7 @@ import (
 
 	"github.com/iolite-emulator/iolite/auth"
 	"github.com/iolite-emulator/iolite/clock"
+	"github.com/iolite-emulator/iolite/door"
 	"github.com/iolite-emulator/iolite/store"
 )
 
@@ -159,7 +160,8 @@ var null = []byte("null")
 // CodeDeviceNotFound, CodeModuleNotFound, CodeDeviceNotOnline (offline, or no methods taken), CodeGatewayTimeout (no response in time),
 // CodeConnectionClosed (the connection ended meanwhile), CodeBadGateway (a response that is no JSON, or too large), CodeArgumentInvalid,
 // CodeMessageTooLarge, CodeTooManyMethods.
-func (s *ServiceSession) InvokeMethod(ctx context.Context, key store.Key, call MethodCall) (MethodResult, error) {
+func (s *ServiceSession) InvokeMethod(ctx context.Context, key store.Key, call MethodCall) (r MethodResult, err error) {
+	defer func() { err = s.hub.called(key, s.conn, len(call.Payload), len(r.Payload), err) }()
 	if err := s.need(ctx, auth.ServiceConnect, twinPath(key)+"/methods"); err != nil {
 		return MethodResult{}, err
 	}
@@ -168,7 +170,8 @@ func (s *ServiceSession) InvokeMethod(ctx context.Context, key store.Key, call M
 
 // InvokeMethod is a method call by an edge module: on its own device, its device's modules, and on what lies below its device's scope.
 // CodeUnauthorized for anybody else; otherwise the errors of ServiceSession.InvokeMethod.
-func (s *DeviceSession) InvokeMethod(ctx context.Context, key store.Key, call MethodCall) (MethodResult, error) {
+func (s *DeviceSession) InvokeMethod(ctx context.Context, key store.Key, call MethodCall) (r MethodResult, err error) {
+	defer func() { err = s.hub.called(key, s.options.Conn, len(call.Payload), len(r.Payload), err) }()
 	if err := s.live(); err != nil {
 		return MethodResult{}, err
 	}
@@ -176,6 +179,16 @@ func (s *DeviceSession) InvokeMethod(ctx context.Context, key store.Key, call Me
 		return MethodResult{}, s.hub.unauthorized(ctx, s.key, err)
 	}
 	return s.hub.invoke(ctx, key, call)
+}
+
+// called counts a direct method call.
+func (h *Hub) called(key store.Key, c *door.Conn, request, response int, err error) error {
+	if err == nil {
+		h.metrics.responses[doorOf(c)].Add(int64(response))
+		h.metrics.bytes.Add(int64(response))
+		h.metrics.units.Add(units(response))
+	}
+	return h.did(opMethod, key, c, request, err)
 }
 
 // mayInvoke says why the identity may not call methods on key.

@@ -21,10 +21,16 @@ type metrics struct {
 	settled   map[outcome]prometheus.Counter
 	uploads   *prometheus.CounterVec // by event
 	errors    map[Code]prometheus.Counter
-	sessions  [door.Control + 1]prometheus.Gauge // by door; 0 for none
-	connected atomic.Int64                       // devices, without modules
+	sessions  [doors]prometheus.Gauge // by door; 0 for none
+	connected atomic.Int64            // devices, without modules
 
-	routing *routingMetrics
+	operations [operationCount][doors]operationCounts
+	responses  [doors]atomic.Int64 // bytes of the responses to direct methods
+	throttled  [doors]atomic.Int64 // telemetry messages refused with 429
+	expired    atomic.Int64        // cloud-to-device messages
+	bytes      atomic.Int64        // to and from devices, besides telemetry
+	units      atomic.Int64        // of the daily quota, besides telemetry
+	routing    *routingMetrics
 }
 
 // newMetrics registers the metrics with r, or with nobody when r is nil.
@@ -50,12 +56,7 @@ func newMetrics(r prometheus.Registerer, events store.EventLog, c *clock.Clock) 
 	for d := range m.sessions {
 		m.sessions[d] = sessions.WithLabelValues(door.Door(d).String())
 	}
-	return m, register(r, append(eventMetrics(events), m.queued, m.delivered, m.violations, m.uploads, settled, errs, sessions, documented{m.collect}))
-}
-
-// collect sends the documented series.
-func (m *metrics) collect(c collection) {
-	m.routing.collect(c)
+	return m, register(r, append(eventMetrics(events), m.queued, m.delivered, m.violations, m.uploads, settled, errs, sessions))
 }
 
 func counter(name, help string) prometheus.Counter {

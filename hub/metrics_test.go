@@ -1,12 +1,16 @@
 package hub
 
 import (
+	"maps"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/iolite-emulator/iolite/door"
+	"github.com/iolite-emulator/iolite/store"
 )
 
 // values returns the metrics that are not zero, by name and label.
@@ -59,6 +63,10 @@ func TestMetricsCountWhatHappens(t *testing.T) {
 	want := map[string]float64{
 		"iolite_events_stored_total": 2, "iolite_sessions mqtt": 1, "iolite_c2d_queued_total": 2, "iolite_c2d_delivered_total": 2,
 		"iolite_c2d_settled_total Success": 1, "iolite_poll_violations_total": 1, "iolite_errors_total 429001": 1,
+		"iothub_c2d_commands_egress_complete_success_total mqtt": 1, "iothub_connected_device_count": 1, "iothub_devices_connected_devices_all_protocol": 1,
+		"iothub_d2c_telemetry_ingress_all_protocol_total mqtt": 2, "iothub_d2c_telemetry_ingress_success_total mqtt": 2, "iothub_daily_message_quota_used": 4,
+		"iothub_device_data_usage_bytes_total": 66, "iothub_device_data_usage_v2_bytes_total": 66, // two deliveries, with their addresses
+		"iothub_devices_total_devices": 2, "iothub_total_device_count": 2,
 	}
 	if diff := cmp.Diff(want, values(t, r)); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
@@ -70,5 +78,116 @@ func TestMetricsOfTwoHubsDoNotMix(t *testing.T) {
 	h, c := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
 	if _, err := New(Config{Engine: h.cfg.Engine, Clock: c, Logger: h.log, Metrics: r}); err == nil {
 		t.Error("a second hub took the first one's metrics")
+	}
+}
+
+// scraped returns the metrics of a hub that are not zero and whose name has a prefix.
+func scraped(t *testing.T, r *prometheus.Registry, prefix string) map[string]float64 {
+	t.Helper()
+	got := values(t, r)
+	maps.DeleteFunc(got, func(name string, _ float64) bool { return !strings.HasPrefix(name, prefix) })
+	return got
+}
+
+func TestOperationsAreCountedByDoorAndResult(t *testing.T) {
+	r := prometheus.NewRegistry()
+	h, _ := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	conn, _ := pipe(t, door.AMQP)
+	s := connect(t, h, "d", func(o *DeviceOptions) { o.Conn = conn })
+	responder(t, s, 200)
+	service, err := h.OpenService(ctx, admin, conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := store.Key{DeviceID: "d"}
+	for _, k := range []store.Key{key, {DeviceID: "nobody"}} {
+		_, _ = service.Twin(ctx, k)
+		_, _ = service.UpdateTwin(ctx, k, []byte(`{"tags":{"a":1}}`), "")
+		_, _ = service.InvokeMethod(ctx, k, MethodCall{Name: "m", Payload: []byte(`"12345678"`)})
+	}
+	_, _ = service.Query(ctx, QueryRequest{Text: "SELECT deviceId FROM devices"})
+	_, _ = service.Query(ctx, QueryRequest{Text: "SELECT"})
+	_, _ = s.Twin(ctx)
+	_, _ = s.UpdateReported(ctx, []byte(`{"x":1}`), 0)
+	_, _ = s.UpdateReported(ctx, []byte(`{`), 0)
+	_, _ = service.CancelJob(ctx, "nothing")
+	_, _ = service.QueryJobs(ctx, JobQuery{})
+	_ = s.SendTelemetry(ctx, Telemetry{Body: make([]byte, maxTelemetry+1)}, Telemetry{})
+	want := map[string]float64{
+		"iothub_c2d_twin_read_success_total amqp": 1, "iothub_c2d_twin_read_failure_total amqp": 1,
+		"iothub_c2d_twin_read_size_bytes amqp count": 1, "iothub_c2d_twin_read_size_bytes amqp sum": 6,
+		"iothub_c2d_twin_update_success_total amqp": 1, "iothub_c2d_twin_update_failure_total amqp": 1,
+		"iothub_c2d_twin_update_size_bytes amqp count": 1, "iothub_c2d_twin_update_size_bytes amqp sum": 16,
+		"iothub_c2d_methods_success_total amqp": 1, "iothub_c2d_methods_failure_total amqp": 1,
+		"iothub_c2d_methods_request_size_bytes amqp count": 1, "iothub_c2d_methods_request_size_bytes amqp sum": 10,
+		"iothub_c2d_methods_response_size_bytes amqp count": 1, "iothub_c2d_methods_response_size_bytes amqp sum": 10,
+	}
+	if diff := cmp.Diff(want, scraped(t, r, "iothub_c2d_")); diff != "" {
+		t.Errorf("back ends (-want +got):\n%s", diff)
+	}
+	want = map[string]float64{
+		"iothub_d2c_twin_read_success_total amqp": 1, "iothub_d2c_twin_read_size_bytes amqp count": 1, "iothub_d2c_twin_read_size_bytes amqp sum": 4,
+		"iothub_d2c_twin_update_success_total amqp": 1, "iothub_d2c_twin_update_failure_total amqp": 1,
+		"iothub_d2c_twin_update_size_bytes amqp count": 1, "iothub_d2c_twin_update_size_bytes amqp sum": 7,
+		"iothub_d2c_telemetry_ingress_all_protocol_total amqp": 2,
+	}
+	if diff := cmp.Diff(want, scraped(t, r, "iothub_d2c_")); diff != "" {
+		t.Errorf("devices (-want +got):\n%s", diff)
+	}
+	want = map[string]float64{
+		"iothub_twin_queries_success_total amqp": 1, "iothub_twin_queries_failure_total amqp": 1,
+		"iothub_twin_queries_result_size_bytes amqp count": 1, "iothub_twin_queries_result_size_bytes amqp sum": 16,
+	}
+	if diff := cmp.Diff(want, scraped(t, r, "iothub_twin_queries")); diff != "" {
+		t.Errorf("queries (-want +got):\n%s", diff)
+	}
+	want = map[string]float64{"iothub_jobs_cancel_job_failure_total amqp": 1, "iothub_jobs_list_jobs_success_total amqp": 1}
+	if diff := cmp.Diff(want, scraped(t, r, "iothub_jobs")); diff != "" {
+		t.Errorf("jobs (-want +got):\n%s", diff)
+	}
+}
+
+func TestTheDailyQuotaBeginsAnewAtMidnight(t *testing.T) {
+	r := prometheus.NewRegistry()
+	h, c := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	s := connect(t, h, "d")
+	if err := s.SendTelemetry(ctx, Telemetry{Body: make([]byte, quotaUnit+1)}, Telemetry{}); err != nil {
+		t.Fatal(err)
+	}
+	used := func() float64 { return values(t, r)["iothub_daily_message_quota_used"] }
+	if n := used(); n != 3 {
+		t.Errorf("%v messages of the quota are used, want 2 for the long one and 1 for the short one", n)
+	}
+	c.Advance(24*time.Hour - time.Second)
+	if n := used(); n != 3 {
+		t.Errorf("a second before midnight %v are used", n)
+	}
+	c.Advance(time.Second)
+	if n := used(); n != 0 {
+		t.Errorf("at midnight %v are used", n)
+	}
+	c.Advance(72 * time.Hour)
+	_ = s.SendTelemetry(ctx, Telemetry{})
+	if n := used(); n != 1 {
+		t.Errorf("days later %v are used", n)
+	}
+}
+
+// TestEveryDocumentedMetricIsThereFromTheStart protects dashboards and alerts: a series that appears with its first event has no rate.
+func TestEveryDocumentedMetricIsThereFromTheStart(t *testing.T) {
+	r := prometheus.NewRegistry()
+	newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, f := range families {
+		there[f.GetName()] = true
+	}
+	for _, m := range DocumentedMetrics() {
+		if !there[m.Series] && !strings.HasPrefix(m.Name, "Routing") { // of those every endpoint and source has its own
+			t.Errorf("%s (%s) is not there", m.Series, m.Name)
+		}
 	}
 }

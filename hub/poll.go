@@ -79,7 +79,7 @@ func (h *Hub) ClearViolations() {
 // PollC2D is an HTTP device's GET: it applies the poll rule (CodePollTooSoon with RetryAfter) and locks the next message. ok is
 // false when the queue is empty.
 func (s *DeviceSession) PollC2D(context.Context) (m store.Message, ok bool, err error) {
-	err = s.withQueue(func(p *peer) error {
+	err = s.withQueue(opC2DReceive, func(p *peer) error {
 		if err := s.checkPoll(p); err != nil {
 			return err
 		}

@@ -44,12 +44,22 @@ type QueryPage struct {
 	Continuation string // of the next page; "" on the last one
 }
 
+// size is how long the JSON of the rows is.
+func (p *QueryPage) size() (n int) {
+	for _, row := range p.Rows {
+		n += len(row)
+	}
+	return n
+}
+
 // Query answers one page of a query (article "IoT Hub query language"). Rows come in the order of device and module ids, groups in that of their
 // values. A page of a query that does not aggregate looks at no more rows than it takes to fill it and to find the next one: no page but the
 // first is empty, because the Java SDK promises another row for as long as there is a token. A page ends early at 4 MiB. ServiceConnect.
 // CodeArgumentInvalid: the query is wrong (the text names line and column), a page size below 0, a continuation token of another query, too
 // many groups.
-func (s *ServiceSession) Query(ctx context.Context, r QueryRequest) (QueryPage, error) {
+func (s *ServiceSession) Query(ctx context.Context, r QueryRequest) (p QueryPage, err error) {
+	op := opQuery
+	defer func() { err = s.hub.did(op, store.Key{}, s.conn, p.size(), err) }()
 	if err := s.need(ctx, auth.ServiceConnect, "devices/query"); err != nil {
 		return QueryPage{}, err
 	}
@@ -63,6 +73,9 @@ func (s *ServiceSession) Query(ctx context.Context, r QueryRequest) (QueryPage, 
 	q, err := s.hub.parseQuery(r.Text)
 	if err != nil {
 		return QueryPage{}, err
+	}
+	if q.From() == query.Jobs {
+		op = opQueryJobs
 	}
 	at := firstPage(q)
 	if r.Continuation != "" {

@@ -228,9 +228,17 @@ func (q *queue) storeError(err error) error {
 func (q *queue) poll() (store.Message, bool) {
 	m, ok := q.take()
 	if ok {
-		q.hub.metrics.delivered.Inc()
+		q.delivered(&m)
 	}
 	return m, ok
+}
+
+// delivered counts a delivery.
+func (q *queue) delivered(m *store.Message) {
+	q.hub.metrics.delivered.Inc()
+	if q.key.DeviceID != "" { // else it is feedback
+		q.hub.metrics.bytes.Add(int64(messageSize(&m.SystemProperties, m.Properties, m.Body)))
+	}
 }
 
 // contains reports whether s still is one of the queue's subscriptions.

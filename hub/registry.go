@@ -24,7 +24,8 @@ type Device struct {
 // CreateIdentity registers a device or module, making keys when a SAS identity has none. An edge device gets its scope and the
 // modules $edgeAgent and $edgeHub. RegistryWrite. CodeDeviceAlreadyExists, CodeModuleAlreadyExists, CodeDeviceNotFound (of a module),
 // CodeTooManyModules, CodeArgumentInvalid.
-func (s *ServiceSession) CreateIdentity(ctx context.Context, id store.Identity) (Device, error) {
+func (s *ServiceSession) CreateIdentity(ctx context.Context, id store.Identity) (_ Device, err error) {
+	defer func() { err = s.hub.did(opIdentityCreate, id.Key, s.conn, 0, err) }()
 	if err := s.need(ctx, auth.RegistryWrite, devicePath(id.Key)); err != nil {
 		return Device{}, err
 	}
@@ -108,7 +109,8 @@ func (h *Hub) createEdgeModules(ctx context.Context, device store.Identity) erro
 // UpdateIdentity replaces an identity; ifMatch is an etag without quotes or "*". Keys that are not given are made anew. Disabling a
 // device ends its sessions and its modules'. RegistryWrite. CodeDeviceNotFound, CodeModuleNotFound, CodePreconditionFailed,
 // CodeArgumentInvalid, CodeInvalidDeviceScope.
-func (s *ServiceSession) UpdateIdentity(ctx context.Context, id store.Identity, ifMatch string) (Device, error) {
+func (s *ServiceSession) UpdateIdentity(ctx context.Context, id store.Identity, ifMatch string) (_ Device, err error) {
+	defer func() { err = s.hub.did(opIdentityUpdate, id.Key, s.conn, 0, err) }()
 	if err := s.need(ctx, auth.RegistryWrite, devicePath(id.Key)); err != nil {
 		return Device{}, err
 	}
@@ -199,7 +201,8 @@ func (h *Hub) deviceKeys(ctx context.Context, deviceID string) ([]store.Key, err
 }
 
 // Identity returns one identity. RegistryRead. CodeDeviceNotFound, CodeModuleNotFound.
-func (s *ServiceSession) Identity(ctx context.Context, key store.Key) (Device, error) {
+func (s *ServiceSession) Identity(ctx context.Context, key store.Key) (_ Device, err error) {
+	defer func() { err = s.hub.did(opIdentityGet, key, s.conn, 0, err) }()
 	if err := s.need(ctx, auth.RegistryRead, devicePath(key)); err != nil {
 		return Device{}, err
 	}
@@ -244,7 +247,8 @@ func (h *Hub) devices(ctx context.Context, ids []store.Identity) ([]Device, erro
 
 // DeleteIdentity removes an identity, its modules and its queue, and ends its sessions; ifMatch "" fails with CodePreconditionFailed.
 // RegistryWrite. CodeDeviceNotFound, CodeModuleNotFound, CodePreconditionFailed.
-func (s *ServiceSession) DeleteIdentity(ctx context.Context, key store.Key, ifMatch string) error {
+func (s *ServiceSession) DeleteIdentity(ctx context.Context, key store.Key, ifMatch string) (err error) {
+	defer func() { err = s.hub.did(opIdentityDelete, key, s.conn, 0, err) }()
 	if err := s.need(ctx, auth.RegistryWrite, devicePath(key)); err != nil {
 		return err
 	}
@@ -278,7 +282,8 @@ func (s *ServiceSession) Devices(ctx context.Context, top int) ([]Device, error)
 }
 
 // DevicesAfter lists like Devices, beginning with the first id greater than after.
-func (s *ServiceSession) DevicesAfter(ctx context.Context, after string, top int) ([]Device, error) {
+func (s *ServiceSession) DevicesAfter(ctx context.Context, after string, top int) (_ []Device, err error) {
+	defer func() { err = s.hub.did(opIdentityGet, store.Key{}, s.conn, 0, err) }()
 	if err := s.need(ctx, auth.RegistryRead, "devices"); err != nil {
 		return nil, err
 	}
@@ -296,7 +301,8 @@ func (s *ServiceSession) DevicesAfter(ctx context.Context, after string, top int
 }
 
 // Modules lists the modules of a device. RegistryRead. CodeDeviceNotFound.
-func (s *ServiceSession) Modules(ctx context.Context, deviceID string) ([]Device, error) {
+func (s *ServiceSession) Modules(ctx context.Context, deviceID string) (_ []Device, err error) {
+	defer func() { err = s.hub.did(opIdentityGet, store.Key{DeviceID: deviceID}, s.conn, 0, err) }()
 	key := store.Key{DeviceID: deviceID}
 	if err := s.need(ctx, auth.RegistryRead, devicePath(key)+"/modules"); err != nil {
 		return nil, err

@@ -38,6 +38,7 @@ type DeviceSession struct {
 	// What every message of the session is stamped with, and the era it belongs to.
 	era        int64
 	partition  int
+	counts     *telemetryCounts
 	generation string
 	authMethod string
 	to         string
@@ -156,6 +157,7 @@ func (s *DeviceSession) stamp(id store.Identity, p auth.Principal) {
 	s.since = s.hub.clock.Now()
 	s.method = p.Method
 	s.partition = PartitionOf(s.key.DeviceID, s.hub.events.Partitions())
+	s.counts = &s.hub.gates[s.partition].telemetry[doorOf(s.options.Conn)]
 	s.generation = id.GenerationID
 	s.authMethod = authMethod(p, s.key)
 	s.to = "/" + devicePath(s.key) + "/messages/events"

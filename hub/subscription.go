@@ -121,7 +121,7 @@ func (q *queue) push(s *Subscription, m store.Message) {
 		delivered := s.deliver(m)
 		q.mu.Lock()
 		if delivered {
-			q.hub.metrics.delivered.Inc()
+			q.delivered(&m)
 		} else {
 			q.takeBack(s, m)
 		}

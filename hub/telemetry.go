@@ -2,6 +2,8 @@ package hub
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -32,10 +34,11 @@ var batches = sync.Pool{New: func() any { return new([]store.Event) }}
 // CodeMessageTooLarge, CodeArgumentInvalid (bad ids), CodeClosed (a reset in this moment).
 func (s *DeviceSession) SendTelemetry(ctx context.Context, messages ...Telemetry) error {
 	if err := s.live(); err != nil {
-		return err
+		return s.refused(messages, err)
 	}
-	if err := s.checkTelemetry(messages); err != nil {
-		return err
+	size, units, err := s.checkTelemetry(messages)
+	if err != nil {
+		return s.refused(messages, err)
 	}
 	now := s.hub.clock.Now()
 	batch := batches.Get().(*[]store.Event)
@@ -43,15 +46,26 @@ func (s *DeviceSession) SendTelemetry(ctx context.Context, messages ...Telemetry
 		*batch = append(*batch, store.Event{})
 		s.stampEvent(&(*batch)[i], &messages[i], now)
 	}
-	err := s.store(ctx, *batch...)
+	err = s.store(ctx, *batch...)
 	clear(*batch)
 	*batch = (*batch)[:0]
 	batches.Put(batch)
 	if err != nil {
-		return err
+		return s.refused(messages, err)
 	}
+	s.counts.took(len(messages), size, units)
 	s.peer.activity.Store(now.UnixNano())
 	return nil
+}
+
+// refused counts messages that were not taken.
+func (s *DeviceSession) refused(messages []Telemetry, err error) error {
+	m, door := s.hub.metrics, doorOf(s.options.Conn)
+	m.operations[opTelemetry][door].failure.Add(int64(len(messages)))
+	if e := (*Error)(nil); errors.As(err, &e) && e.Status == http.StatusTooManyRequests {
+		m.throttled[door].Add(int64(len(messages)))
+	}
+	return failed(opTelemetry, s.key, err)
 }
 
 // store appends events unless the hub was reset since the session began.
@@ -63,20 +77,21 @@ func (s *DeviceSession) store(ctx context.Context, events ...store.Event) error 
 	return s.hub.deliver(ctx, DeviceMessages, s.partition, events...)
 }
 
-// checkTelemetry applies the limits.
-func (s *DeviceSession) checkTelemetry(messages []Telemetry) error {
-	size := 0
+// checkTelemetry applies the limits. It returns the size in bytes, and how many messages of the daily quota these are.
+func (s *DeviceSession) checkTelemetry(messages []Telemetry) (size int, used int64, err error) {
 	for i := range messages {
 		m := &messages[i]
 		if m.MessageID != "" && !validID(m.MessageID) {
-			return s.hub.NewError(CodeArgumentInvalid, "the message id is not of 1 to 128 ASCII letters, digits and -:.+%_#*?!(),=@;$'")
+			return 0, 0, s.hub.NewError(CodeArgumentInvalid, "the message id is not of 1 to 128 ASCII letters, digits and -:.+%_#*?!(),=@;$'")
 		}
-		size += messageSize(&m.SystemProperties, m.Properties, m.Body)
+		n := messageSize(&m.SystemProperties, m.Properties, m.Body)
+		size += n
+		used += units(n)
 	}
 	if size > maxTelemetry {
-		return s.hub.NewError(CodeMessageTooLarge, sizes(size, maxTelemetry))
+		return 0, 0, s.hub.NewError(CodeMessageTooLarge, sizes(size, maxTelemetry))
 	}
-	return nil
+	return size, used, nil
 }
 
 // messageSize counts a message as IoT Hub does: the body, the values of system properties, and the names and values of
@@ -111,12 +126,17 @@ func (s *DeviceSession) stampEvent(e *store.Event, m *Telemetry, now time.Time) 
 func (s *DeviceSession) SendWill(ctx context.Context, m Telemetry) error {
 	properties := make([]store.Property, 0, len(m.Properties)+1)
 	m.Properties = append(append(properties, m.Properties...), store.Property{Name: "iothub-MessageType", Value: "Will"})
-	if err := s.checkTelemetry([]Telemetry{m}); err != nil {
-		return err
+	size, units, err := s.checkTelemetry([]Telemetry{m})
+	if err != nil {
+		return s.refused([]Telemetry{m}, err)
 	}
 	var e store.Event
 	s.stampEvent(&e, &m, s.hub.clock.Now())
-	return s.store(ctx, e)
+	if err := s.store(ctx, e); err != nil {
+		return s.refused([]Telemetry{m}, err)
+	}
+	s.counts.took(1, size, units)
+	return nil
 }
 
 // reservedField returns where the value of a reserved application property belongs: in *field, or nowhere when field is nil, since

@@ -31,6 +31,16 @@ type Twin struct {
 // TwinProperties are a twin's properties as the device or module itself sees them.
 type TwinProperties struct{ Desired, Reported store.Section }
 
+// size is how long the JSON of what a back end reads is, without names and metadata.
+func (t *Twin) size() int {
+	return twin.Length(t.Tags) + twin.Length(t.Desired.Value) + twin.Length(t.Reported.Value)
+}
+
+// size is how long the JSON of what the identity reads is, without metadata.
+func (p *TwinProperties) size() int {
+	return twin.Length(p.Desired.Value) + twin.Length(p.Reported.Value)
+}
+
 // DesiredChange is a change of desired properties, for the device or module.
 type DesiredChange struct {
 	Version int64
@@ -78,7 +88,8 @@ func twinPath(key store.Key) string {
 }
 
 // Twin returns the twin of an identity. ServiceConnect. CodeDeviceNotFound, also for a module that is not there.
-func (s *ServiceSession) Twin(ctx context.Context, key store.Key) (Twin, error) {
+func (s *ServiceSession) Twin(ctx context.Context, key store.Key) (t Twin, err error) {
+	defer func() { err = s.hub.did(opServiceTwinRead, key, s.conn, t.size(), err) }()
 	if err := s.need(ctx, auth.ServiceConnect, twinPath(key)); err != nil {
 		return Twin{}, err
 	}
@@ -182,7 +193,8 @@ func (s *ServiceSession) ReplaceTwin(ctx context.Context, key store.Key, body []
 // by design (Azure/iotedge, issue 1162).
 func isSystemModule(key store.Key) bool { return key.ModuleID == edgeAgent || key.ModuleID == edgeHub }
 
-func (s *ServiceSession) writeTwin(ctx context.Context, key store.Key, text []byte, ifMatch string, how twinWrite) (Twin, error) {
+func (s *ServiceSession) writeTwin(ctx context.Context, key store.Key, text []byte, ifMatch string, how twinWrite) (t Twin, err error) {
+	defer func() { err = s.hub.did(opServiceTwinUpdate, key, s.conn, len(text), err) }()
 	era := s.hub.era.Load()
 	if err := s.need(ctx, auth.ServiceConnect, twinPath(key)); err != nil {
 		return Twin{}, err
@@ -345,7 +357,8 @@ func (h *Hub) checkPart(name string, v document.Value, most int) error {
 }
 
 // Twin returns the identity's properties. CodeDeviceNotFound in the moment of its deletion.
-func (s *DeviceSession) Twin(ctx context.Context) (TwinProperties, error) {
+func (s *DeviceSession) Twin(ctx context.Context) (p TwinProperties, err error) {
+	defer func() { err = s.hub.did(opDeviceTwinRead, s.key, s.options.Conn, p.size(), err) }()
 	if err := s.live(); err != nil {
 		return TwinProperties{}, err
 	}
@@ -363,6 +376,7 @@ func (s *DeviceSession) Twin(ctx context.Context) (TwinProperties, error) {
 // UpdateReported merges a JSON patch into the reported properties and returns their new version. A version base other than 0 is the one
 // the patch was made for. CodeArgumentInvalid, CodePreconditionFailed (base).
 func (s *DeviceSession) UpdateReported(ctx context.Context, patch []byte, base int64) (version int64, err error) {
+	defer func() { err = s.hub.did(opDeviceTwinUpdate, s.key, s.options.Conn, len(patch), err) }()
 	if err := s.live(); err != nil {
 		return 0, err
 	}

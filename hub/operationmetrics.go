@@ -1,0 +1,165 @@
+package hub
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/iolite-emulator/iolite/clock"
+	"github.com/iolite-emulator/iolite/door"
+)
+
+// doors is how many doors there are, with 0 for none.
+const doors = int(door.Control) + 1
+
+// doorOf is the index of a connection's door.
+func doorOf(c *door.Conn) int {
+	if c == nil || int(c.Door()) >= doors {
+		return 0
+	}
+	return int(c.Door())
+}
+
+// telemetryCounts are what came in by one door for one partition. They are counted by senders that hold the partition's gate anyhow, on a
+// cache line of their own.
+type telemetryCounts struct {
+	messages, units, bytes atomic.Int64
+	_                      [40]byte
+}
+
+// took counts messages that were stored.
+func (t *telemetryCounts) took(messages, bytes int, units int64) {
+	t.messages.Add(int64(messages))
+	t.bytes.Add(int64(bytes))
+	t.units.Add(units)
+}
+
+// quota is the daily quota of messages: how many were used when the day began.
+type quota struct {
+	hub   *Hub
+	mu    sync.Mutex
+	base  int64
+	timer *clock.Timer
+}
+
+// begin starts a day, and has the next one start at 00:00 UTC.
+func (q *quota) begin() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.base = q.hub.unitsUsed()
+	midnight := q.hub.clock.Now().UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)
+	if q.timer == nil {
+		q.timer = q.hub.clock.At(midnight, q.begin)
+		return
+	}
+	if !q.hub.closed.Load() {
+		q.timer.ResetAt(midnight)
+	}
+}
+
+func (q *quota) used() int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.hub.unitsUsed() - q.base
+}
+
+func (q *quota) stop() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.timer.Stop()
+}
+
+// telemetry is what came in by a door.
+func (h *Hub) telemetry(door int) (messages, units, bytes int64) {
+	for i := range h.gates {
+		t := &h.gates[i].telemetry[door]
+		messages, units, bytes = messages+t.messages.Load(), units+t.units.Load(), bytes+t.bytes.Load()
+	}
+	return messages, units, bytes
+}
+
+// unitsUsed is how many messages of the daily quota were used since the hub's start.
+func (h *Hub) unitsUsed() int64 {
+	n := h.metrics.units.Load()
+	for d := range doors {
+		_, units, _ := h.telemetry(d)
+		n += units
+	}
+	return n
+}
+
+// collect sends the documented series.
+func (h *Hub) collect(c collection) {
+	h.collectTelemetry(c)
+	h.metrics.collectOperations(c)
+	h.metrics.collectC2D(c)
+	h.collectDevices(c)
+	h.metrics.routing.collect(c)
+}
+
+// collectTelemetry sends what came in. A message that was refused was an attempt all the same.
+func (h *Hub) collectTelemetry(c collection) {
+	usage := h.metrics.bytes.Load()
+	for d := range doors {
+		messages, _, bytes := h.telemetry(d)
+		usage += bytes
+		refused, throttled := h.metrics.operations[opTelemetry][d].failure.Load(), h.metrics.throttled[d].Load()
+		label := door.Door(d).String()
+		c.counter("d2c.telemetry.ingress.allProtocol", messages+refused, label)
+		c.counter("d2c.telemetry.ingress.success", messages, label)
+		c.counter("d2c.telemetry.ingress.sendThrottle", throttled, label)
+	}
+	c.counter("deviceDataUsage", usage)
+	c.counter("deviceDataUsageV2", usage)
+	c.gauge("dailyMessageQuotaUsed", h.quota.used())
+}
+
+// collectOperations sends successes, failures and sizes of operations.
+func (m *metrics) collectOperations(c collection) {
+	var changed int64
+	for op, row := range operations {
+		for d := range doors {
+			n, label := &m.operations[op][d], door.Door(d).String()
+			success := n.success.Load()
+			if row.category == Configurations {
+				changed += success
+			}
+			if row.metric != "" {
+				c.counter(row.metric+".success", success, label)
+				c.counter(row.metric+".failure", n.failure.Load(), label)
+			}
+			if row.sizes != "" {
+				c.summary(row.sizes, uint64(success), float64(n.bytes.Load()), label)
+			}
+		}
+	}
+	for d := range doors {
+		c.summary("c2d.methods.responseSize", uint64(m.operations[opMethod][d].success.Load()), float64(m.responses[d].Load()), door.Door(d).String())
+	}
+	c.counter("configurations", changed)
+	c.counter("jobs.completed", m.operations[opJobCompleted][0].success.Load())
+	c.counter("jobs.failed", m.operations[opJobFailed][0].success.Load())
+}
+
+// collectC2D sends what became of cloud-to-device messages.
+func (m *metrics) collectC2D(c collection) {
+	for d := range doors {
+		label := door.Door(d).String()
+		c.counter("c2d.commands.egress.complete.success", m.operations[opC2DComplete][d].success.Load(), label)
+		c.counter("c2d.commands.egress.reject.success", m.operations[opC2DReject][d].success.Load(), label)
+		c.counter("c2d.commands.egress.abandon.success", m.operations[opC2DAbandon][d].success.Load(), label)
+	}
+	c.counter("C2DMessagesExpired", m.expired.Load())
+}
+
+// collectDevices sends how many devices there are, modules not counted.
+func (h *Hub) collectDevices(c collection) {
+	if total, _, err := h.registry.Count(context.Background()); err == nil {
+		c.gauge("devices.totalDevices", int64(total))
+		c.gauge("totalDeviceCount", int64(total))
+	}
+	connected := h.metrics.connected.Load()
+	c.gauge("devices.connectedDevices.allProtocol", connected)
+	c.gauge("connectedDeviceCount", connected)
+}
