@@ -37,6 +37,7 @@ type feedbackQueue struct {
 }
 
 func (f *feedbackQueue) init(h *Hub) {
+	f.op = opFeedback
 	f.what, f.resource, f.to = "feedback", "messages/servicebound/feedback", "/messages/serviceBound/feedback"
 	f.contentType = "application/vnd.microsoft.iothub.feedback.json"
 	f.serviceQueue.init(h, h.cfg.Engine.Feedback(), f.closeBatch)

@@ -265,6 +265,7 @@ func newUploadMetrics() *prometheus.CounterVec {
 
 func (h *Hub) initFiles() {
 	f := &h.files
+	f.op = opFileNotification
 	f.what, f.resource, f.to = "file notification", "messages/servicebound/filenotifications", "/messages/serviceBound/filenotifications"
 	f.contentType = "application/vnd.microsoft.iothub.filenotification.json"
 	f.init(h, h.cfg.Engine.FileNotifications(), nil)

@@ -3,9 +3,9 @@
 //
 // Locks, in the order in which they may be taken:
 //
-//  0. configurations.change, then configurations.using; jobs.mu; transfers.mu
+//  0. configurations.change, then configurations.using; jobs.mu; transfers.mu; quota.mu
 //  1. queue.mu: one identity's peer (its session, queue and poll memory), or a servicebound queue; never two of them at once
-//  2. quota.mu, peerShard.mu, violations.mu, provenTokens.mu, ServiceSession.mu, outbox.mu, pending.mu, jobRun.mu; gate.mu for reading, then Hub.modules
+//  2. peerShard.mu, violations.mu, provenTokens.mu, ServiceSession.mu, outbox.mu, pending.mu, jobRun.mu; gate.mu for reading, then Hub.modules
 //  3. services.mu, workers.mu
 //  4. the locks of store and clock, which call nothing back; only EventLog tells watchers of an append, under a gate
 //

@@ -25,6 +25,7 @@ type metrics struct {
 	connected atomic.Int64            // devices, without modules
 
 	operations [operationCount][doors]operationCounts
+	telemetry  [doors]telemetryCounts
 	responses  [doors]atomic.Int64 // bytes of the responses to direct methods
 	throttled  [doors]atomic.Int64 // telemetry messages refused with 429
 	expired    atomic.Int64        // cloud-to-device messages

@@ -3,6 +3,7 @@ package hub
 import (
 	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -189,5 +190,68 @@ func TestEveryDocumentedMetricIsThereFromTheStart(t *testing.T) {
 		if !there[m.Series] && !strings.HasPrefix(m.Name, "Routing") { // of those every endpoint and source has its own
 			t.Errorf("%s (%s) is not there", m.Series, m.Name)
 		}
+	}
+}
+
+// TestNoTelemetryIsCountedTwiceOrLost has scrapes and the ends of sessions come between messages.
+func TestNoTelemetryIsCountedTwiceOrLost(t *testing.T) {
+	r := prometheus.NewRegistry()
+	h, _ := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	const devices, messages = 4, 500
+	var senders sync.WaitGroup
+	for i := range devices {
+		id := string(rune('a' + i))
+		connect(t, h, id).Close()
+		senders.Go(func() {
+			for n := 0; n < messages; {
+				s := connect(t, h, id)
+				for range 10 {
+					if s.SendTelemetry(ctx, Telemetry{Body: []byte("12345")}, Telemetry{Body: make([]byte, 2*quotaUnit)}) == nil {
+						n++
+					}
+				}
+				s.Close()
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { senders.Wait(); close(done) }()
+	last := 0.0
+	for over := false; !over; {
+		select {
+		case <-done:
+			over = true
+		default:
+		}
+		now := values(t, r)["iothub_d2c_telemetry_ingress_success_total unknown"]
+		if now < last {
+			t.Fatalf("the counter went back from %v to %v", last, now)
+		}
+		last = now
+	}
+	if want := float64(2 * devices * messages); last != want {
+		t.Errorf("%v messages are counted, not %v", last, want)
+	}
+	v := values(t, r)
+	if want := float64(3 * devices * messages); v["iothub_daily_message_quota_used"] != want {
+		t.Errorf("%v messages of the quota are used, not %v", v["iothub_daily_message_quota_used"], want)
+	}
+	if want := float64((5 + 2*quotaUnit) * devices * messages); v["iothub_device_data_usage_bytes_total"] != want {
+		t.Errorf("%v bytes are counted, not %v", v["iothub_device_data_usage_bytes_total"], want)
+	}
+}
+
+func TestAFullMeterIsEmptied(t *testing.T) {
+	r := prometheus.NewRegistry()
+	h, _ := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	s := connect(t, h, "d")
+	for range 5 {
+		s.took(meterFull/2, maxTelemetry, meterFull/2)
+	}
+	if n := h.metrics.telemetry[0].messages.Load(); n != 2*meterFull {
+		t.Errorf("%d messages left the meter by themselves, want two times a full one", n)
+	}
+	if n := values(t, r)["iothub_device_data_usage_bytes_total"]; n != 5*maxTelemetry {
+		t.Errorf("%v bytes are counted", n)
 	}
 }

@@ -61,6 +61,9 @@ const (
 	opC2DRejected
 	opC2DAbandoned
 	opFeedbackLost
+	opUploadStart
+	opUploadEnd
+	opFileNotification
 	opDeviceTwinRead
 	opDeviceTwinUpdate
 	opServiceTwinRead
@@ -109,6 +112,9 @@ var operations = [operationCount]operationRow{
 	opC2DRejected:         {category: C2DCommands, name: "messageRejected"},
 	opC2DAbandoned:        {category: C2DCommands, name: "messageAbandoned"},
 	opFeedbackLost:        {category: C2DCommands, name: "feedbackExpired"},
+	opUploadStart:         {category: FileUploadOperations, name: "initialize"},
+	opUploadEnd:           {category: FileUploadOperations, name: "ingress"},
+	opFileNotification:    {category: FileUploadOperations, name: "notification"},
 	opDeviceTwinRead:      {D2CTwinOperations, "read", "d2c.twin.read", "d2c.twin.read.size"},
 	opDeviceTwinUpdate:    {D2CTwinOperations, "update", "d2c.twin.update", "d2c.twin.update.size"},
 	opServiceTwinRead:     {C2DTwinOperations, "read", "c2d.twin.read", "c2d.twin.read.size"},

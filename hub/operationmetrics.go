@@ -21,18 +21,55 @@ func doorOf(c *door.Conn) int {
 	return int(c.Door())
 }
 
-// telemetryCounts are what came in by one door for one partition. They are counted by senders that hold the partition's gate anyhow, on a
-// cache line of their own.
-type telemetryCounts struct {
-	messages, units, bytes atomic.Int64
-	_                      [40]byte
+// telemetryCounts are what came in by one door.
+type telemetryCounts struct{ messages, units, bytes atomic.Int64 }
+
+// telemetryMeter counts what one session sends: senders of different sessions share nothing. It holds the number of messages above the bytes
+// of them, so that a message costs one addition, and is emptied into telemetryCounts by a scrape, at the session's end, and when it is half full.
+type telemetryMeter struct{ packed atomic.Uint64 }
+
+const (
+	meterShift = 40 // bits for bytes: a million million of them
+	meterFull  = 1 << 21
+)
+
+// took counts messages that were stored. used is how many they are for the daily quota.
+func (s *DeviceSession) took(messages, bytes int, used int64) {
+	v := s.meter.packed.Add(uint64(messages)<<meterShift + uint64(bytes))
+	if extra := used - int64(messages); extra > 0 {
+		s.counts().units.Add(extra)
+	}
+	if v>>meterShift >= meterFull || s.ended.Load() != nil || s.options.Transient {
+		s.emptyMeter()
+	}
 }
 
-// took counts messages that were stored.
-func (t *telemetryCounts) took(messages, bytes int, units int64) {
-	t.messages.Add(int64(messages))
-	t.bytes.Add(int64(bytes))
-	t.units.Add(units)
+// counts is where the session's meter is emptied into.
+func (s *DeviceSession) counts() *telemetryCounts {
+	return &s.hub.metrics.telemetry[doorOf(s.options.Conn)]
+}
+
+func (s *DeviceSession) emptyMeter() {
+	v := s.meter.packed.Swap(0)
+	if v == 0 {
+		return
+	}
+	c, messages := s.counts(), int64(v>>meterShift)
+	c.messages.Add(messages)
+	c.units.Add(messages)
+	c.bytes.Add(int64(v & (1<<meterShift - 1)))
+}
+
+// emptyMeters brings the telemetry that connected identities have sent to the metrics.
+func (h *Hub) emptyMeters() {
+	for _, key := range h.peerKeys() {
+		if p := h.findPeer(key); p != nil {
+			if p.session != nil {
+				p.session.emptyMeter()
+			}
+			h.unlockPeer(p)
+		}
+	}
 }
 
 // quota is the daily quota of messages: how many were used when the day began.
@@ -70,21 +107,12 @@ func (q *quota) stop() {
 	q.timer.Stop()
 }
 
-// telemetry is what came in by a door.
-func (h *Hub) telemetry(door int) (messages, units, bytes int64) {
-	for i := range h.gates {
-		t := &h.gates[i].telemetry[door]
-		messages, units, bytes = messages+t.messages.Load(), units+t.units.Load(), bytes+t.bytes.Load()
-	}
-	return messages, units, bytes
-}
-
 // unitsUsed is how many messages of the daily quota were used since the hub's start.
 func (h *Hub) unitsUsed() int64 {
+	h.emptyMeters()
 	n := h.metrics.units.Load()
 	for d := range doors {
-		_, units, _ := h.telemetry(d)
-		n += units
+		n += h.metrics.telemetry[d].units.Load()
 	}
 	return n
 }
@@ -100,10 +128,11 @@ func (h *Hub) collect(c collection) {
 
 // collectTelemetry sends what came in. A message that was refused was an attempt all the same.
 func (h *Hub) collectTelemetry(c collection) {
+	h.emptyMeters()
 	usage := h.metrics.bytes.Load()
 	for d := range doors {
-		messages, _, bytes := h.telemetry(d)
-		usage += bytes
+		messages := h.metrics.telemetry[d].messages.Load()
+		usage += h.metrics.telemetry[d].bytes.Load()
 		refused, throttled := h.metrics.operations[opTelemetry][d].failure.Load(), h.metrics.throttled[d].Load()
 		label := door.Door(d).String()
 		c.counter("d2c.telemetry.ingress.allProtocol", messages+refused, label)

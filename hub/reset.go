@@ -7,9 +7,8 @@ import (
 
 // gate keeps a reset out of one partition while something is stored there.
 type gate struct {
-	mu        sync.RWMutex
-	_         [64]byte // keeps what follows off this cache line
-	telemetry [doors]telemetryCounts
+	mu sync.RWMutex
+	_  [64]byte // keeps the next gate off this cache line
 }
 
 // enter begins to store something that belongs to an era: the time from one reset to the next. It reports false when that era is

@@ -22,6 +22,7 @@ const (
 type serviceQueue struct {
 	queue
 	what        string // is in it, for the log
+	op          operation
 	resource    string // that tokens of receivers are for
 	to          string
 	contentType string // SDKs look at it
@@ -109,7 +110,8 @@ func (s *ServiceSession) abandon(ctx context.Context, q *serviceQueue, lockToken
 	return s.with(ctx, q, func() error { return q.release(lockToken, false) })
 }
 
-func (s *ServiceSession) with(ctx context.Context, q *serviceQueue, do func() error) error {
+func (s *ServiceSession) with(ctx context.Context, q *serviceQueue, do func() error) (err error) {
+	defer func() { err = failed(q.op, store.Key{}, err) }()
 	if err := s.need(ctx, auth.ServiceConnect, q.resource); err != nil {
 		return err
 	}

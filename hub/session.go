@@ -38,11 +38,11 @@ type DeviceSession struct {
 	// What every message of the session is stamped with, and the era it belongs to.
 	era        int64
 	partition  int
-	counts     *telemetryCounts
 	generation string
 	authMethod string
 	to         string
 
+	meter telemetryMeter
 	model atomic.Pointer[string] // dtmi, nil when none was named
 
 	ended atomic.Pointer[Error] // why, nil while the session lives
@@ -157,7 +157,6 @@ func (s *DeviceSession) stamp(id store.Identity, p auth.Principal) {
 	s.since = s.hub.clock.Now()
 	s.method = p.Method
 	s.partition = PartitionOf(s.key.DeviceID, s.hub.events.Partitions())
-	s.counts = &s.hub.gates[s.partition].telemetry[doorOf(s.options.Conn)]
 	s.generation = id.GenerationID
 	s.authMethod = authMethod(p, s.key)
 	s.to = "/" + devicePath(s.key) + "/messages/events"
@@ -209,6 +208,7 @@ func (p *peer) finish(s *DeviceSession, why *Error) bool {
 		t.desired, t.methods = nil, nil
 		t.calls.close()
 	}
+	s.emptyMeter()
 	s.hub.metrics.closed(s.options.Conn, s.key)
 	if p.session == s {
 		p.session = nil

@@ -53,7 +53,7 @@ func (s *DeviceSession) SendTelemetry(ctx context.Context, messages ...Telemetry
 	if err != nil {
 		return s.refused(messages, err)
 	}
-	s.counts.took(len(messages), size, units)
+	s.took(len(messages), size, units)
 	s.peer.activity.Store(now.UnixNano())
 	return nil
 }
@@ -135,7 +135,7 @@ func (s *DeviceSession) SendWill(ctx context.Context, m Telemetry) error {
 	if err := s.store(ctx, e); err != nil {
 		return s.refused([]Telemetry{m}, err)
 	}
-	s.counts.took(1, size, units)
+	s.took(1, size, units)
 	return nil
 }
 
