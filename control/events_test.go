@@ -142,6 +142,7 @@ func TestBadRequestsForEventsAreToldWhatIsWrong(t *testing.T) {
 		"body.a..b=1":     "empty name",
 		"body.a[x]=1":     "index that is no number",
 		"body.a[1=1":      "index that is no number",
+		"body.a[=1":       "index that is no number",
 		"body." + strings.Repeat("a.", 70) + "a=1": "more than 64",
 	} {
 		r.ask("GET", "/iolite/v1/events?"+query, "").want(400).has(why)

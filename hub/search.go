@@ -136,11 +136,11 @@ func (b BodyValue) compile() (bodyTest, error) {
 		t.json = v
 	}
 	for name := range strings.SplitSeq(b.Path, ".") {
-		name, indexes, _ := strings.Cut(name, "[")
+		name, indexes, indexed := strings.Cut(name, "[")
 		if name != "" {
 			t.path = append(t.path, name)
 		}
-		if indexes == "" {
+		if !indexed {
 			if name == "" {
 				return t, fmt.Errorf("the path %q has an empty name", shown(b.Path))
 			}

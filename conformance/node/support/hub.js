@@ -5,12 +5,12 @@
 const CONTROL = process.env.IOLITE_CONTROL;
 if (!CONTROL) throw new Error('there is no hub to test: start the suite with `npm test`');
 
+/** A request to the control API, whatever the answer; `options` are those of fetch. */
+const request = (method, path, options = {}) => fetch(CONTROL + path, { method, ...options });
+
 async function control(method, path, body) {
-  const response = await fetch(CONTROL + path, {
-    method,
-    headers: body ? { 'content-type': 'application/json' } : {},
-    body: body ? JSON.stringify(body) : undefined,
-  });
+  const json = body && { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
+  const response = await request(method, path, json);
   const text = await response.text();
   if (!response.ok) throw new Error(`${method} ${path} answered ${response.status}: ${text}`);
   return text ? JSON.parse(text) : undefined;
@@ -53,4 +53,4 @@ async function until(what, check, withinMs = 5_000) {
   }
 }
 
-module.exports = { control, advance, now, info, violations, connections, disconnect, until };
+module.exports = { request, control, advance, now, info, violations, connections, disconnect, until };
