@@ -29,7 +29,7 @@ func newReader(t testing.TB, events int) *reader {
 	r.add(1)
 	for p := range 4 { // where the device's events go
 		id := strconv.Itoa(p)
-		info, err := r.hub.Admin().Partition(r.ctx(), id)
+		info, err := r.hub.Admin().Partition(r.ctx(), "", id)
 		r.must(err)
 		if info.LastSequence >= 0 {
 			r.partition = id
@@ -156,6 +156,7 @@ func TestEventReceiverRefusals(t *testing.T) {
 	r := newReader(t, 1)
 	for address, want := range map[string]amqp.ErrCond{
 		"other/ConsumerGroups/$Default/Partitions/0":   amqp.ErrCondNotFound,
+		"iolite/ConsumerGroups/other/Partitions/0":     amqp.ErrCondNotFound,
 		"iolite/ConsumerGroups/$Default/Partitions/4":  "com.microsoft:argument-out-of-range",
 		"iolite/ConsumerGroups/$Default/Partitions/-1": "com.microsoft:argument-out-of-range",
 		"iolite/ConsumerGroups/$Default/Partitions/00": "com.microsoft:argument-out-of-range",
@@ -165,11 +166,51 @@ func TestEventReceiverRefusals(t *testing.T) {
 	}
 	_, err := r.session.NewReceiver(r.ctx(), r.address(), &amqp.ReceiverOptions{Filters: []amqp.LinkFilter{amqp.NewSelectorFilter("colour = 'red'")}})
 	r.wantRefusal(err, "com.microsoft:argument-error")
+	for selector, want := range map[string]string{
+		"amqp.annotation.x-opt-offset > '123456'":          "The supplied offset '123456' is invalid. The last offset in the system is '0'",
+		"amqp.annotation.x-opt-sequence-number >= '1'":     "The supplied sequence number '1' is invalid. The last sequence number in the system is '0'",
+		"amqp.annotation.x-opt-sequence-number > '999999'": "The supplied sequence number '999999' is invalid. The last sequence number in the system is '0'",
+	} {
+		_, err := r.session.NewReceiver(r.ctx(), r.address(), &amqp.ReceiverOptions{Filters: []amqp.LinkFilter{amqp.NewSelectorFilter(selector)}})
+		if e := r.wantRefusal(err, "com.microsoft:argument-error"); e.Description != want {
+			t.Errorf("%s: %s", selector, e.Description)
+		}
+	}
+	for level, want := range map[any]amqp.ErrCond{int64(-1): "com.microsoft:argument-error", "1": "com.microsoft:argument-error"} {
+		_, err := r.session.NewReceiver(r.ctx(), r.address(), &amqp.ReceiverOptions{Properties: map[string]any{"com.microsoft:epoch": level}})
+		r.wantRefusal(err, want)
+	}
+}
+
+// A receiver is told when its consumer group or its event hub is deleted, with and without credit.
+func TestReceiversEndWithTheirEntity(t *testing.T) {
+	r := newReader(t, 1)
+	_, err := r.hub.Admin().PutEventHub(r.ctx(), "alerts", 2)
+	r.must(err)
+	r.must(r.hub.Admin().PutConsumerGroup(r.ctx(), "", "mine"))
+	for _, credit := range []int32{-1, 10} {
+		l, err := r.session.NewReceiver(r.ctx(), "iolite/ConsumerGroups/mine/Partitions/0", &amqp.ReceiverOptions{Credit: credit})
+		r.must(err)
+		r.must(r.hub.Admin().DeleteConsumerGroup(r.ctx(), "", "mine"))
+		_, err = l.Receive(r.ctx(), nil)
+		r.wantRefusal(err, amqp.ErrCondNotFound)
+		r.must(r.hub.Admin().PutConsumerGroup(r.ctx(), "", "mine"))
+	}
+	m := r.manage(r.session, "Alerts/$management", read("ALERTS", typeEventHub, ""))
+	if got, _ := m.Value.(map[string]any); got["name"] != "alerts" || got["partition_count"] != int32(2) {
+		t.Errorf("%v %v", m.ApplicationProperties, got)
+	}
+	l, err := r.session.NewReceiver(r.ctx(), "Alerts/ConsumerGroups/$Default/Partitions/1", nil)
+	r.must(err)
+	r.must(r.hub.Admin().DeleteEventHub(r.ctx(), "alerts"))
+	_, err = l.Receive(r.ctx(), nil)
+	r.wantRefusal(err, amqp.ErrCondNotFound)
 }
 
 // The forms in which Event Hubs clients write the address, and tokens that reach no further than it (B.5).
 func TestEventReceiverAddressesAndScopes(t *testing.T) {
 	r := newReader(t, 1)
+	r.must(r.hub.Admin().PutConsumerGroup(r.ctx(), "", "mine"))
 	for _, c := range []struct{ address, resource string }{
 		{"iolite/ConsumerGroups/$Default/Partitions/%s", "localhost"},
 		{"/iolite/ConsumerGroups/$default/Partitions/%s", "sb://localhost/iolite"},
@@ -323,6 +364,7 @@ func (r *reader) level(level int64) (*amqp.Receiver, error) {
 // F.4: the rules of owner levels.
 func TestOwnerLevels(t *testing.T) {
 	r := newReader(t, 1)
+	r.must(r.hub.Admin().PutConsumerGroup(r.ctx(), "", "other"))
 	plain, err := r.level(-1)
 	r.must(err)
 	first, err := r.level(1)

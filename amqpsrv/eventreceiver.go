@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/iolite-emulator/iolite/amqp10"
@@ -22,13 +21,11 @@ const runtimeMetric amqp10.Symbol = "com.microsoft:enable-receiver-runtime-metri
 // eventReceiver is {event hub}/ConsumerGroups/{group}/Partitions/{id}: a peer reads a partition. Its goroutine, pump, exists
 // only while there is something to do: new events, or new credit. It ends when it runs out of either, or with the link.
 type eventReceiver struct {
-	p         *peer
-	link      *amqp10.Link
-	service   *hub.ServiceSession
-	reader    *hub.EventReader
-	owner     ownerKey
-	partition string
-	metrics   bool // the peer wants runtime metrics
+	p       *peer
+	link    *amqp10.Link
+	service *hub.ServiceSession
+	reader  *hub.EventReader
+	metrics bool // the peer wants runtime metrics
 
 	// Used by pump alone.
 	writer  eventWriter
@@ -43,10 +40,14 @@ type eventReceiver struct {
 }
 
 func (p *peer) attachEventReceiver(l *amqp10.Link, a address) (amqp10.Node, *amqp10.Error) {
-	if err := p.knownEntity(a.entity); err != nil {
-		return nil, err
+	if err := p.srv.hub.HasEventHub(a.entity); err != nil {
+		return nil, p.asError(err)
 	}
 	from, err := p.filter(l)
+	if err != nil {
+		return nil, err
+	}
+	level, err := ownerLevel(l.Properties())
 	if err != nil {
 		return nil, err
 	}
@@ -54,17 +55,50 @@ func (p *peer) attachEventReceiver(l *amqp10.Link, a address) (amqp10.Node, *amq
 	if err != nil {
 		return nil, err
 	}
-	r := &eventReceiver{p: p, link: l, service: s, partition: a.partition,
-		owner: ownerKey{strings.ToLower(a.group), a.partition}}
-	if err := r.open(a, from); err != nil {
+	r := &eventReceiver{p: p, link: l, service: s}
+	if r.reader, err = r.open(hub.ReaderOptions{EventHub: a.entity, Group: a.group, Partition: a.partition, From: from, OwnerLevel: level}); err != nil {
 		p.leaveService(s)
-		return nil, p.asError(err)
+		return nil, err
 	}
 	if slices.Contains(l.DesiredCapabilities(), runtimeMetric) {
 		r.metrics = true
 		l.SetOfferedCapabilities(runtimeMetric)
 	}
 	return r, nil
+}
+
+// open starts reading. The hub ends the link when it ends the reader.
+func (r *eventReceiver) open(o hub.ReaderOptions) (*hub.EventReader, *amqp10.Error) {
+	o.Name = r.link.Properties().Text("com.microsoft:receiver-name")
+	o.Ready = r.kick
+	o.Ended = func(e *hub.Error) { r.link.Detach(hubError(e)) }
+	reader, err := r.service.OpenReader(r.p.ctx, o)
+	if err != nil {
+		return nil, r.p.asError(err)
+	}
+	return reader, nil
+}
+
+// ownerLevel reads the owner level that an attach asks for, nil when it asks for none. Clients write any integer type.
+func ownerLevel(properties amqp10.Map) (*int64, *amqp10.Error) {
+	v, ok := properties.Lookup("com.microsoft:epoch")
+	if !ok || v == nil {
+		return nil, nil
+	}
+	var level int64
+	switch n := v.(type) {
+	case int64:
+		level = n
+	case int32:
+		level = int64(n)
+	case uint32:
+		level = int64(n)
+	case uint64:
+		level = int64(min(n, 1<<63-1))
+	default:
+		return nil, badMessage("com.microsoft:epoch is not a long")
+	}
+	return &level, nil
 }
 
 // filter reads the position that the source's filter asks for. The reply echoes the source; filters that have no effect here
@@ -84,25 +118,6 @@ func (p *peer) filter(l *amqp10.Link) (hub.Position, *amqp10.Error) {
 	return from, nil
 }
 
-// open claims the partition and starts reading.
-func (r *eventReceiver) open(a address, from hub.Position) error {
-	if err := r.p.srv.knownPartition(a.partition); err != nil {
-		return err
-	}
-	level, err := ownerLevel(r.link.Properties())
-	if err != nil {
-		return err
-	}
-	if err := r.p.srv.owners.enter(r.owner, r.link, level); err != nil {
-		return err
-	}
-	if r.reader, err = r.service.OpenReader(r.p.ctx, a.group, a.partition, from, r.kick); err != nil {
-		r.p.srv.owners.leave(r.owner, r.link)
-		return err
-	}
-	return nil
-}
-
 // Flow implements amqp10.Sender.
 func (r *eventReceiver) Flow(*amqp10.Link, uint32, bool) { r.kick() }
 
@@ -114,20 +129,15 @@ func (r *eventReceiver) Settled(l *amqp10.Link, id uint32, _ []byte, st amqp10.D
 }
 
 // Detached implements amqp10.Node.
-func (r *eventReceiver) Detached(l *amqp10.Link, _ *amqp10.Error) {
-	r.p.srv.owners.leave(r.owner, l)
+func (r *eventReceiver) Detached(_ *amqp10.Link, _ *amqp10.Error) {
+	r.reader.Close() // at once: somebody may wait for the place
 	r.mu.Lock()
 	r.gone = true
 	idle := !r.running
 	r.mu.Unlock()
 	if idle {
-		r.close()
+		r.p.leaveService(r.service)
 	}
-}
-
-func (r *eventReceiver) close() {
-	r.reader.Close()
-	r.p.leaveService(r.service)
 }
 
 // kick has pump look again. Any goroutine; it does not block.
@@ -165,7 +175,7 @@ func (r *eventReceiver) more() bool {
 	}
 	r.running = false
 	if r.gone {
-		r.close()
+		r.p.leaveService(r.service)
 	}
 	return false
 }
@@ -234,7 +244,7 @@ func (r *eventReceiver) lastEnqueued() (*lastEnqueued, error) {
 	if !r.metrics {
 		return nil, nil
 	}
-	info, err := r.p.srv.admin.Partition(r.p.ctx, r.partition) // the link's own token may be for reading alone
+	info, err := r.reader.Last(r.p.ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -250,11 +250,11 @@ func (r *rig) c2d(deviceID, body string, more func(*store.Message)) {
 // events returns the bodies of all stored events, by partition.
 func (r *rig) events() []store.Event {
 	r.t.Helper()
-	info, err := r.hub.Admin().EventHub(r.ctx())
+	info, err := r.hub.Admin().EventHub(r.ctx(), "")
 	r.must(err)
 	var out []store.Event
 	for _, id := range info.PartitionIDs {
-		reader, err := r.hub.Admin().OpenReader(r.ctx(), "$Default", id, hub.Position{}, func() {})
+		reader, err := r.hub.Admin().OpenReader(r.ctx(), hub.ReaderOptions{Group: "$Default", Partition: id})
 		r.must(err)
 		events, err := reader.Next(r.ctx(), 1000)
 		r.must(err)

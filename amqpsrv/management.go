@@ -1,9 +1,9 @@
 package amqpsrv
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -27,8 +27,8 @@ type management struct {
 }
 
 func (p *peer) attachManagement(l *amqp10.Link, a address) (amqp10.Node, *amqp10.Error) {
-	if err := p.knownEntity(a.entity); a.entity != "" && err != nil {
-		return nil, err
+	if err := p.srv.hub.HasEventHub(a.entity); err != nil {
+		return nil, p.asError(err)
 	}
 	l.SetMaxMessageSize(maxRequest)
 	n := &management{p: p}
@@ -36,21 +36,19 @@ func (p *peer) attachManagement(l *amqp10.Link, a address) (amqp10.Node, *amqp10
 		return n, nil // azure-messaging-eventhubs for Java puts no token for this link, only into the requests
 	}
 	var err *amqp10.Error
-	if n.service, err = p.service(l, n.resource(), a.path); err != nil {
+	if n.service, err = p.service(l, append(p.managementPaths(), a.path)...); err != nil {
 		return nil, p.misspelt(err)
 	}
 	return n, nil
 }
 
-// resource is what clients of "$management" put tokens for.
-func (n *management) resource() string { return n.p.srv.hub.Name() + "/$management" }
-
-// knownEntity says whether name is the event hub.
-func (p *peer) knownEntity(name string) *amqp10.Error {
-	if strings.EqualFold(name, p.srv.hub.Name()) {
-		return nil
+// managementPaths are what clients of "$management" put tokens for.
+func (p *peer) managementPaths() []string {
+	paths := p.srv.hub.EventHubNames()
+	for i, name := range paths {
+		paths[i] = name + "/$management"
 	}
-	return notFound(fmt.Sprintf("The messaging entity %q could not be found; the event hub is called %q.", shorten(name), p.srv.hub.Name()))
+	return paths
 }
 
 // misspelt returns, in place of a refusal, that there is no such event hub, when that is what the connection's tokens are for: a
@@ -58,8 +56,8 @@ func (p *peer) knownEntity(name string) *amqp10.Error {
 func (p *peer) misspelt(refused *amqp10.Error) *amqp10.Error {
 	for _, principal := range p.grants.general {
 		entity, _, _ := strings.Cut(principal.Scope, "/")
-		if err := p.knownEntity(entity); entity != "" && err != nil && principal.Rights.Has(auth.ServiceConnect) {
-			return err
+		if err := p.srv.hub.HasEventHub(entity); err != nil && principal.Rights.Has(auth.ServiceConnect) {
+			return p.asError(err)
 		}
 	}
 	return refused
@@ -89,7 +87,7 @@ func (n *management) Receive(l *amqp10.Link, d *amqp10.Delivery) {
 func (n *management) handle(m *amqp10.Message) *amqp10.Message {
 	body, err := n.read(m.ApplicationProperties)
 	if err != nil {
-		return refusal(m, n.p.asError(err))
+		return n.refusal(m, err)
 	}
 	reply := answer(m, http.StatusOK, "OK")
 	reply.Value = body
@@ -111,32 +109,32 @@ func (n *management) authorise(request amqp10.Map) (s *hub.ServiceSession, end f
 	return s, s.Close, nil
 }
 
-// refusal is an answer whose condition is given as Event Hubs clients expect it.
-func refusal(m *amqp10.Message, e *amqp10.Error) *amqp10.Message {
-	reply := answer(m, managementStatus(e.Condition), e.Description)
+// refusal is an answer whose condition is given as Event Hubs clients expect it. azeventhubs takes 404 as final, and would try 400
+// again until its deadline.
+func (n *management) refusal(m *amqp10.Message, err error) *amqp10.Message {
+	status := http.StatusBadRequest
+	var known *hub.Error
+	if errors.As(err, &known) {
+		status = known.Status
+	}
+	e := n.p.asError(err)
+	if known == nil && e.Condition == amqp10.CondNotImplemented {
+		status = http.StatusNotImplemented
+	}
+	reply := answer(m, status, e.Description)
 	reply.ApplicationProperties = append(reply.ApplicationProperties, amqp10.Entry{Key: "error-condition", Value: e.Condition})
 	return reply
-}
-
-func managementStatus(c amqp10.Symbol) int {
-	switch c {
-	case amqp10.CondNotFound, condArgumentOutOfRange: // azeventhubs takes 404 as final, and would try 400 again until its deadline
-		return http.StatusNotFound
-	case amqp10.CondUnauthorizedAccess:
-		return http.StatusUnauthorized
-	case amqp10.CondNotImplemented:
-		return http.StatusNotImplemented
-	case amqp10.CondInternalError:
-		return http.StatusInternalServerError
-	}
-	return http.StatusBadRequest
 }
 
 func (n *management) read(request amqp10.Map) (amqp10.Map, error) {
 	if operation := request.Text("operation"); !strings.EqualFold(operation, "READ") {
 		return nil, notImplemented(fmt.Sprintf("The operation %q is not known; $management takes READ.", shorten(operation)))
 	}
-	if err := n.p.knownEntity(request.Text("name")); err != nil {
+	name := request.Text("name")
+	if name == "" {
+		return nil, badMessage("The request names no event hub.")
+	}
+	if err := n.p.srv.hub.HasEventHub(name); err != nil {
 		return nil, err
 	}
 	service, end, err := n.authorise(request)
@@ -146,15 +144,15 @@ func (n *management) read(request amqp10.Map) (amqp10.Map, error) {
 	defer end()
 	switch request.Text("type") {
 	case typeEventHub:
-		return n.eventHub(service)
+		return n.eventHub(service, name)
 	case typePartition:
-		return n.partition(service, request.Text("partition"))
+		return n.partition(service, name, request.Text("partition"))
 	}
 	return nil, badMessage(fmt.Sprintf("The entity type %q is not known.", shorten(request.Text("type"))))
 }
 
-func (n *management) eventHub(service *hub.ServiceSession) (amqp10.Map, error) {
-	h, err := service.EventHub(n.p.ctx)
+func (n *management) eventHub(service *hub.ServiceSession, name string) (amqp10.Map, error) {
+	h, err := service.EventHub(n.p.ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -168,34 +166,22 @@ func (n *management) eventHub(service *hub.ServiceSession) (amqp10.Map, error) {
 	}, nil
 }
 
-func (n *management) partition(service *hub.ServiceSession, id string) (amqp10.Map, error) {
-	if err := n.p.srv.knownPartition(id); err != nil {
-		return nil, err
-	}
-	info, err := service.Partition(n.p.ctx, id)
+func (n *management) partition(service *hub.ServiceSession, name, id string) (amqp10.Map, error) {
+	info, err := service.Partition(n.p.ctx, name, id)
 	if err != nil {
 		return nil, err
 	}
-	last := lastOf(info)
+	last := lastOf(info.PartitionInfo)
 	return amqp10.Map{
-		{Key: "name", Value: n.p.srv.hub.Name()},
+		{Key: "name", Value: info.EventHub},
 		{Key: "type", Value: typePartition},
-		{Key: "partition", Value: id},
+		{Key: "partition", Value: info.ID},
 		{Key: "begin_sequence_number", Value: info.FirstSequence},
 		{Key: "last_enqueued_sequence_number", Value: last.sequence},
 		{Key: "last_enqueued_offset", Value: last.offset},
 		{Key: "last_enqueued_time_utc", Value: last.enqueued},
 		{Key: "is_partition_empty", Value: info.LastSequence < info.FirstSequence},
 	}, nil
-}
-
-// knownPartition says whether the event hub has a partition of that id, in the words of Event Hubs.
-func (s *Server) knownPartition(id string) error {
-	if slices.Contains(s.partitions, id) {
-		return nil
-	}
-	return &amqp10.Error{Condition: condArgumentOutOfRange, Description: fmt.Sprintf(
-		"The specified partition is invalid for an EventHub partition sender or receiver. It should be between 0 and %d.", len(s.partitions)-1)}
 }
 
 // yearOne is the time of the last event of a partition that never had one: .NET's DateTime.MinValue.

@@ -117,7 +117,7 @@ func (p *peer) attachReceiver(l *amqp10.Link, a address) (amqp10.Node, *amqp10.E
 	case kindHubEvents:
 		return p.redirect(l, a)
 	case kindProducer, kindPartition:
-		return p.attachProducer(a)
+		return p.attachProducer(l, a)
 	}
 	return p.refuse(l, a)
 }

@@ -2,15 +2,15 @@ package amqpsrv
 
 import (
 	"github.com/iolite-emulator/iolite/amqp10"
+	"github.com/iolite-emulator/iolite/hub"
 )
 
-// attachProducer refuses peers that want to send to the event hub: the built-in endpoint of an IoT hub takes what devices
+// attachProducer refuses peers that want to send to an event hub: the built-in endpoint of an IoT hub takes what devices
 // send, and nothing else (article "Read device-to-cloud messages from the built-in endpoint").
-func (p *peer) attachProducer(a address) (amqp10.Node, *amqp10.Error) {
-	if err := p.knownEntity(a.entity); err != nil {
-		return nil, err
+func (p *peer) attachProducer(l *amqp10.Link, a address) (amqp10.Node, *amqp10.Error) {
+	if err := p.srv.hub.HasEventHub(a.entity); err != nil {
+		return nil, p.asError(err)
 	}
-	p.log.Warn("producers are refused: the built-in endpoint is read-only", "event hub", a.entity)
-	return nil, &amqp10.Error{Condition: amqp10.CondNotAllowed,
-		Description: "The built-in Event Hubs-compatible endpoint of an IoT hub is read-only: events come from devices."}
+	p.log.Warn("producers are refused: the endpoint is read-only", "event hub", a.entity)
+	return nil, p.asError(p.srv.hub.NewError(hub.CodeSendClaimRequired, "sb://"+p.hostname(l)+"/"+a.path))
 }

@@ -29,10 +29,6 @@ type Server struct {
 	hub    *hub.Hub
 	log    *slog.Logger
 	engine *amqp10.Server
-	owners owners
-
-	admin      *hub.ServiceSession // for what every authorised reader may know
-	partitions []string            // ids; they never change
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -54,12 +50,9 @@ func New(cfg Config) *Server {
 	if cfg.Port == 0 {
 		cfg.Port = 5671
 	}
-	s := &Server{cfg: cfg, hub: cfg.Hub, log: cfg.Logger, peers: map[*peer]struct{}{}, admin: cfg.Hub.Admin()}
+	s := &Server{cfg: cfg, hub: cfg.Hub, log: cfg.Logger, peers: map[*peer]struct{}{}}
 	s.engine = amqp10.NewServer(amqp10.Config{ContainerID: cfg.Hub.Name(), Logger: cfg.Logger})
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	if h, err := s.admin.EventHub(s.ctx); err == nil { // it fails only when the hub is closed, and then so do all links
-		s.partitions = h.PartitionIDs
-	}
 	return s
 }
 

@@ -226,7 +226,7 @@ func TestProducersAreRefused(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	s := r.asService()
 	for address, want := range map[string]amqp.ErrCond{
-		"iolite": amqp.ErrCondNotAllowed, "amqps://localhost/iolite/Partitions/0": amqp.ErrCondNotAllowed, "other": amqp.ErrCondNotFound,
+		"iolite": amqp.ErrCondUnauthorizedAccess, "amqps://localhost/iolite/Partitions/0": amqp.ErrCondUnauthorizedAccess, "other": amqp.ErrCondNotFound,
 	} {
 		_, err := s.NewSender(r.ctx(), address, nil)
 		r.wantRefusal(err, want)

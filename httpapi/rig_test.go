@@ -240,10 +240,10 @@ func (r *rig) events() []store.Event {
 	r.t.Helper()
 	var all []store.Event
 	admin := r.hub.Admin()
-	endpoint, err := admin.EventHub(context.Background())
+	endpoint, err := admin.EventHub(context.Background(), "")
 	must(r.t, err)
 	for _, id := range endpoint.PartitionIDs {
-		reader, err := admin.OpenReader(context.Background(), "$Default", id, hub.Position{}, func() {})
+		reader, err := admin.OpenReader(context.Background(), hub.ReaderOptions{Group: "$Default", Partition: id})
 		must(r.t, err)
 		for {
 			some, err := reader.Next(context.Background(), 100)

@@ -86,7 +86,7 @@ func serveAll(t rapid.TB, peer *piecemeal) []store.Event {
 	s := New(Config{Hub: h, Logger: slog.New(slog.DiscardHandler)})
 	defer s.Close()
 	s.Serve(door.Wrap(peer, door.HTTPS))
-	reader, err := h.Admin().OpenReader(context.Background(), "$Default", "0", hub.Position{}, func() {})
+	reader, err := h.Admin().OpenReader(context.Background(), hub.ReaderOptions{Group: "$Default", Partition: "0"})
 	if err != nil {
 		t.Fatal(err)
 	}

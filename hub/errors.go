@@ -15,7 +15,8 @@ import (
 // Code is an IoT Hub error code; its first three digits are the HTTP status. Source: article "Troubleshoot Azure IoT Hub error codes".
 type Code int
 
-// The codes the hub answers with. The table below gives each its name, text and rendering per protocol.
+// The codes the hub answers with. The table below gives each its name, text and rendering per protocol. Event Hubs has conditions and
+// texts but no codes; those of its endpoint end in 9xx.
 const (
 	CodeInvalidProtocolVersion     Code = 400001
 	CodeInvalidOperation           Code = 400003
@@ -39,15 +40,20 @@ const (
 	CodeBlobContainer              Code = 400008 // BlobContainerValidationError
 	CodeInvalidDeviceScope         Code = 400028
 	CodeInvalidPolicyKey           Code = 400035
+	CodeInvalidOffset              Code = 400901
+	CodeInvalidSequence            Code = 400902
 	CodeUnauthorized               Code = 401002
 	CodeTokenExpired               Code = 401003
 	CodeSystemModule               Code = 401100 // SystemModuleModifyUnauthorizedAccess
+	CodeSendClaimRequired          Code = 401901
 	CodeJobQuotaExceeded           Code = 403003
 	CodeQueueDepthExceeded         Code = 403004
 	CodeTooManyUploads             Code = 403006 // DeviceMaximumActiveFileUploadLimitExceeded
 	CodeTooManyMethods             Code = 403800 // DeviceMaximumInflightMethodExceeded
 	CodeInvalidMessageExpiry       Code = 403009
 	CodeDeviceDisabled             Code = 403012
+	CodeReceiverQuotaExceeded      Code = 403901
+	CodeTooManyGroups              Code = 403902
 	CodeNotFound                   Code = 404000
 	CodeDeviceNotFound             Code = 404001
 	CodeJobNotFound                Code = 404002
@@ -56,11 +62,16 @@ const (
 	CodeFeatureNotSupported        Code = 404013
 	CodeDeviceNotOnline            Code = 404103
 	CodeConnectionClosed           Code = 404104 // DeviceConnectionClosedRemotely
+	CodeEntityNotFound             Code = 404901
+	CodePartitionOutOfRange        Code = 404902
 	CodeInvalidState               Code = 405102 // OperationNotAllowedInCurrentState
 	CodeDeviceAlreadyExists        Code = 409001
 	CodeJobAlreadyExists           Code = 409104
 	CodeModuleAlreadyExists        Code = 409301
 	CodeConfigurationAlreadyExists Code = 409401
+	CodeReceiverDisconnected       Code = 409901
+	CodeEpochTooLow                Code = 409902
+	CodeEpochRequired              Code = 409903
 	CodePreconditionFailed         Code = 412001
 	CodeLockLost                   Code = 412002
 	CodeMessageTooLarge            Code = 413001
@@ -105,6 +116,7 @@ const (
 	unauthorizedAccess = "amqp:unauthorized-access"
 	limitExceeded      = "amqp:resource-limit-exceeded"
 	notFound           = "amqp:not-found"
+	linkStolen         = "amqp:link:stolen"
 	notImplemented     = "amqp:not-implemented"
 )
 
@@ -124,7 +136,7 @@ var table = []ErrorInfo{
 	{CodeInvalidStorage, "InvalidStorageEndpoint", "BadRequest", 400, argumentError, MQTTNone},
 	{CodeInvalidUploadStatus, "InvalidFileUploadCompletionStatus", "BadRequest", 400, argumentError, MQTTNone},
 	{CodeInvalidStorageOrBlob, "InvalidStorageEndpointOrBlob", "BadRequest", 400, argumentError, MQTTNone},
-	{CodeConnectionReplaced, "ConnectionForcefullyClosedOnNewConnection", "A newer connection of the same identity was opened", 400, "amqp:link:stolen", MQTTClose},
+	{CodeConnectionReplaced, "ConnectionForcefullyClosedOnNewConnection", "A newer connection of the same identity was opened", 400, linkStolen, MQTTClose},
 	{CodeInvalidDeviceScope, "InvalidDeviceScope", "Device scope is immutable", 400, argumentError, MQTTNone},
 	{CodeInvalidPolicyKey, "InvalidPolicyKey", "The policy key is not valid", 400, argumentError, MQTTNone},
 	{CodeInvalidConfigCondition, "InvalidConfigurationTargetCondition", "The target condition is not valid", 400, argumentError, MQTTNone},
@@ -133,15 +145,20 @@ var table = []ErrorInfo{
 	{CodeInvalidDigitalTwinPatch, "InvalidDigitalTwinJsonPatch", "The JSON patch is not valid", 400, argumentError, MQTTNone},
 	{CodeInvalidDigitalTwinPayload, "InvalidDigitalTwinPayload", "The payload is not valid", 400, argumentError, MQTTNone},
 	{CodeInvalidDigitalTwinPath, "InvalidDigitalTwinPatchPath", "The path of the patch is not valid", 400, argumentError, MQTTNone},
+	{CodeInvalidOffset, "InvalidOffset", "The supplied offset '%s' is invalid. The last offset in the system is '%s'", 400, argumentError, MQTTNone},
+	{CodeInvalidSequence, "InvalidSequenceNumber", "The supplied sequence number '%s' is invalid. The last sequence number in the system is '%s'", 400, argumentError, MQTTNone},
 	{CodeUnauthorized, "IotHubUnauthorizedAccess", "Unauthorized", 401, unauthorizedAccess, MQTTRefuse},
 	{CodeTokenExpired, "IotHubUnauthorized", "The SAS token has expired", 401, unauthorizedAccess, MQTTRefuse},
 	{CodeSystemModule, "SystemModuleModifyUnauthorizedAccess", "Unauthorized to modify reserved module.", 401, unauthorizedAccess, MQTTNone},
+	{CodeSendClaimRequired, "SendClaimRequired", "Unauthorized access. 'Send' claim(s) are required to perform this operation. Resource: '%s'.", 401, unauthorizedAccess, MQTTNone},
 	{CodeJobQuotaExceeded, "JobQuotaExceeded", "Another job of this kind is running", 403, limitExceeded, MQTTNone},
 	{CodeQueueDepthExceeded, "DeviceMaximumQueueDepthExceeded", "The queue of '%s' holds %s messages already", 403, limitExceeded, MQTTNone},
 	{CodeTooManyUploads, "DeviceMaximumActiveFileUploadLimitExceeded", "Number of active file upload requests exceeded limit", 403, limitExceeded, MQTTNone},
 	{CodeInvalidMessageExpiry, "InvalidMessageExpiryTime", "The message has expired already", 403, argumentError, MQTTNone},
 	{CodeDeviceDisabled, "DeviceDisabled", "The device is disabled", 403, unauthorizedAccess, MQTTRefuse},
 	{CodeTooManyMethods, "DeviceMaximumInflightMethodExceeded", "'%s' has not answered %s direct methods yet", 403, limitExceeded, MQTTNone},
+	{CodeReceiverQuotaExceeded, "ReceiverQuotaExceeded", "Exceeded the maximum number of allowed receivers per partition in a consumer group which is %s. List of connected receivers - %s.", 403, limitExceeded, MQTTNone},
+	{CodeTooManyGroups, "TooManyConsumerGroups", "The event hub '%s' has %s consumer groups already", 403, limitExceeded, MQTTNone},
 	{CodeNotFound, "GenericNotFound", "Not found", 404, notFound, MQTTClose},
 	{CodeDeviceNotFound, "DeviceNotFound", "%s", 404, notFound, MQTTRefuse},
 	{CodeJobNotFound, "JobNotFound", "%s", 404, notFound, MQTTNone},
@@ -150,11 +167,16 @@ var table = []ErrorInfo{
 	{CodeDeviceNotOnline, "DeviceNotOnline", "The operation failed because the requested device isn't online or hasn't registered the direct method callback. To learn more, see https://aka.ms/iothub404103", 404, notFound, MQTTNone},
 	{CodeConnectionClosed, "DeviceConnectionClosedRemotely", "The connection of '%s' ended before it had answered", 404, notFound, MQTTNone},
 	{CodeConfigurationNotFound, "ConfigurationNotFound", "%s", 404, notFound, MQTTNone},
+	{CodeEntityNotFound, "MessagingEntityNotFound", "The messaging entity '%s' could not be found. To know more visit https://aka.ms/sbResourceMgrExceptions. %s", 404, notFound, MQTTNone},
+	{CodePartitionOutOfRange, "PartitionOutOfRange", "The specified partition is invalid for an EventHub partition sender or receiver. It should be between 0 and %s.", 404, "com.microsoft:argument-out-of-range", MQTTNone},
 	{CodeInvalidState, "OperationNotAllowedInCurrentState", "The operation is not allowed in the current state", 405, "amqp:not-allowed", MQTTNone},
 	{CodeDeviceAlreadyExists, "DeviceAlreadyExists", "A device with ID '%s' is already registered.", 409, "com.microsoft:device-already-exists", MQTTNone},
 	{CodeJobAlreadyExists, "JobAlreadyExists", "A job with ID '%s' already exists.", 409, "com.microsoft:device-already-exists", MQTTNone},
 	{CodeModuleAlreadyExists, "ModuleAlreadyExistsOnDevice", "Device %s in IotHub %s already contains Module %s.", 409, "com.microsoft:device-already-exists", MQTTNone},
 	{CodeConfigurationAlreadyExists, "ConfigurationAlreadyExists", "A configuration with ID '%s' already exists.", 409, "com.microsoft:device-already-exists", MQTTNone},
+	{CodeReceiverDisconnected, "ReceiverDisconnected", "New receiver '%s' with higher epoch of '%s' is created hence current receiver '%s' with epoch '%s' is getting disconnected. If you are recreating the receiver, make sure a higher epoch is used.", 409, linkStolen, MQTTNone},
+	{CodeEpochTooLow, "ReceiverEpochTooLow", "Receiver '%s' with a higher epoch '%s' already exists. Receiver '%s' with epoch %s cannot be created. Make sure you are creating receiver with increasing epoch value to ensure connectivity, or ensure all old epoch receivers are closed or disconnected.", 409, linkStolen, MQTTNone},
+	{CodeEpochRequired, "ReceiverEpochRequired", "At least one receiver for the endpoint is created with epoch of '%s', and so non-epoch receiver is not allowed. Either reconnect with a higher epoch, or make sure all epoch receivers are closed or disconnected.", 409, linkStolen, MQTTNone},
 	{CodePreconditionFailed, "PreconditionFailed", "Precondition failed: Invalid ETag", 412, preconditionFailed, MQTTNone},
 	{CodeLockLost, "DeviceMessageLockLost", "The lock token does not hold a message", 412, "com.microsoft:message-lock-lost", MQTTNone},
 	{CodeMessageTooLarge, "MessageTooLarge", "The message is too large", 413, "amqp:link:message-size-exceeded", MQTTClose},

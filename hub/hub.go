@@ -6,7 +6,7 @@
 //  0. configurations.change, then configurations.using; jobs.mu; transfers.mu; quota.mu
 //  1. queue.mu: one identity's peer (its session, queue and poll memory), or a servicebound queue; never two of them at once
 //  2. peerShard.mu, violations.mu, provenTokens.mu, ServiceSession.mu, outbox.mu, pending.mu, jobRun.mu; gate.mu for reading, then Hub.modules
-//  3. services.mu, workers.mu
+//  3. services.mu, workers.mu; eventHubs.mu, then eventHub.mu
 //  4. the locks of store and clock, which call nothing back; only EventLog tells watchers of an append, under a gate
 //
 // Nothing else of the caller's is called under any of them: what has to be told outside waits in queue.after until mu is free.
@@ -79,6 +79,9 @@ type Hub struct {
 	era   atomic.Int64 // how many resets there were
 	gates []gate       // one per partition
 
+	builtIn   *eventHub
+	eventHubs eventHubs
+
 	services    services
 	devicebound *queueRules
 	feedback    feedbackQueue
@@ -134,6 +137,7 @@ func New(cfg Config) (*Hub, error) {
 	for i := range h.shards {
 		h.shards[i].peers = map[store.Key]*peer{}
 	}
+	h.builtIn = h.eventHubs.init(h)
 	h.tokens.seed = h.seed
 	h.cas.Store(new(slices.Clone(cfg.CAs)))
 	h.devicebound = h.newDeviceboundRules()

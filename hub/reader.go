@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -16,49 +15,6 @@ import (
 // readBytes bounds what one Next returns, in bytes as stored.
 const readBytes = 1 << 20
 
-// maxGroup is the longest consumer group name (Event Hubs: 50 characters).
-const maxGroup = 50
-
-// EventHub describes the Event Hubs-compatible endpoint.
-type EventHub struct {
-	Name         string
-	Created      time.Time
-	PartitionIDs []string
-}
-
-// EventHub describes the endpoint. ServiceConnect.
-func (s *ServiceSession) EventHub(ctx context.Context) (EventHub, error) {
-	if err := s.need(ctx, auth.ServiceConnect, s.hub.cfg.Name+"/$management"); err != nil {
-		return EventHub{}, err
-	}
-	e := EventHub{Name: s.hub.cfg.Name, Created: s.hub.created}
-	for i := range s.hub.events.Partitions() {
-		e.PartitionIDs = append(e.PartitionIDs, strconv.Itoa(i))
-	}
-	return e, nil
-}
-
-// Partition describes one partition; CodeArgumentInvalid for an unknown one. ServiceConnect.
-func (s *ServiceSession) Partition(ctx context.Context, id string) (store.PartitionInfo, error) {
-	if err := s.need(ctx, auth.ServiceConnect, s.hub.cfg.Name+"/$management"); err != nil {
-		return store.PartitionInfo{}, err
-	}
-	p, err := s.hub.partition(id)
-	if err != nil {
-		return store.PartitionInfo{}, err
-	}
-	return s.hub.events.Info(ctx, p)
-}
-
-// partition returns the number of the partition with an id.
-func (h *Hub) partition(id string) (int, error) {
-	p, err := strconv.Atoi(id)
-	if err != nil || p < 0 || p >= h.events.Partitions() || strconv.Itoa(p) != id {
-		return 0, h.NewError(CodeArgumentInvalid, "there is no partition "+strconv.Quote(id))
-	}
-	return p, nil
-}
-
 // Position says where a reader starts. Exactly one of the fields is used, in this order; the zero Position is the earliest event.
 type Position struct {
 	Latest    bool      // only events stored from now on
@@ -68,90 +24,122 @@ type Position struct {
 	Exclusive bool      // start after the named event instead of with it
 }
 
-// EventReader reads one partition from a position on. Readers do not influence each other.
-type EventReader struct {
-	session   *ServiceSession
-	partition int
-	next      int64 // sequence number of the next event to return
-	ready     func()
-	cancel    func() // ends the watch
-
-	waiting atomic.Bool // Next has returned nothing and ready was not called since
-	closed  atomic.Bool
+// ReaderOptions say what to read, as whom and from where.
+type ReaderOptions struct {
+	EventHub   string // name, compared without case [the built-in endpoint]
+	Group      string // consumer group. Admin's handles may leave it empty: such a reader is none of any group, and is not counted
+	Partition  string // id
+	From       Position
+	OwnerLevel *int64 // epoch, not negative: who has the highest reads alone in its group; nil for a reader without
+	Name       string // of the receiver, for the errors that others get
+	// Ready is called, from any goroutine and without blocking, when there may be events after Next has returned none, or the hub has
+	// ended the reader; calls may be merged. [nobody is told]
+	Ready func()
+	// Ended is called once, from any goroutine and without hub locks, when the hub ends the reader while its session goes on:
+	// CodeReceiverDisconnected, CodeEntityNotFound (its consumer group or event hub was deleted). It must not block. [nobody is told]
+	Ended func(*Error)
 }
 
-// OpenReader starts reading a partition for a consumer group. ready is called, from any goroutine and without blocking, when
-// there may be events after Next has returned none, or the hub has ended the reader; calls may be merged. A reader ends with its
-// session, and with a reset of the hub, whose events are counted from 0 again. Any well-formed consumer group name exists. ServiceConnect.
-// CodeArgumentInvalid for an unknown partition or a bad group name.
-func (s *ServiceSession) OpenReader(ctx context.Context, group, partition string, from Position, ready func()) (*EventReader, error) {
+// EventReader reads one partition from a position on. Readers do not influence each other, owner levels excepted.
+type EventReader struct {
+	session   *ServiceSession
+	eventHub  *eventHub
+	o         ReaderOptions
+	partition int
+	next      int64  // sequence number of the next event to return
+	cancel    func() // ends the watch
+
+	waiting atomic.Bool // Next has returned nothing and Ready was not called since
+	closed  atomic.Bool
+	ended   atomic.Pointer[Error] // why the hub has ended it while the session goes on
+
+	ownership *ownership // where its group keeps it; guarded by eventHub.mu
+}
+
+// OpenReader starts reading a partition for a consumer group. A reader ends with its session, and with a reset of the hub, whose
+// events are counted from 0 again. ServiceConnect. CodeEntityNotFound for an unknown event hub or consumer group,
+// CodePartitionOutOfRange, CodeInvalidOffset and CodeInvalidSequence for a position behind the last event, CodeReceiverQuotaExceeded
+// for the sixth reader without owner level, CodeEpochTooLow and CodeEpochRequired for one that an owner keeps out.
+func (s *ServiceSession) OpenReader(ctx context.Context, o ReaderOptions) (*EventReader, error) {
 	era := s.hub.era.Load() // before anything is looked up
-	if err := s.need(ctx, auth.ServiceConnect, s.hub.cfg.Name+"/ConsumerGroups/"+group+"/Partitions/"+partition); err != nil {
-		return nil, err
-	}
-	if !validGroup(group) {
-		return nil, s.hub.NewError(CodeArgumentInvalid, "bad consumer group name "+strconv.Quote(group))
-	}
-	p, err := s.hub.partition(partition)
+	e, err := s.hub.findEventHub(o.EventHub)
 	if err != nil {
 		return nil, err
 	}
-	next, err := s.hub.seek(ctx, p, from)
+	if err := s.need(ctx, auth.ServiceConnect, e.name+"/ConsumerGroups/"+o.Group+"/Partitions/"+o.Partition); err != nil {
+		return nil, err
+	}
+	if o.OwnerLevel != nil && *o.OwnerLevel < 0 {
+		return nil, s.hub.NewError(CodeArgumentInvalid, "the owner level is negative")
+	}
+	if o.Ready == nil {
+		o.Ready = func() {}
+	}
+	p, err := e.partition(o.Partition)
 	if err != nil {
 		return nil, err
 	}
-	r := &EventReader{session: s, partition: p, next: next, ready: ready}
-	r.cancel = s.hub.events.Watch(p, r.wake)
-	if err := s.keep(r, era); err != nil {
+	r := &EventReader{session: s, eventHub: e, o: o, partition: p, cancel: func() {}}
+	if err := r.open(ctx, era); err != nil {
 		r.Close()
 		return nil, err
 	}
 	return r, nil
 }
 
-// validGroup reports whether name can be a consumer group: letters, digits and -._ with a letter or digit at both ends, or $Default.
-func validGroup(name string) bool {
-	if strings.EqualFold(name, "$Default") {
-		return true
+// open finds the position and tells everybody who has to know of the reader.
+func (r *EventReader) open(ctx context.Context, era int64) (err error) {
+	if r.next, err = r.eventHub.seek(ctx, r.partition, r.o.From); err != nil {
+		return err
 	}
-	for i := range len(name) {
-		c := name[i] | 0x20
-		letter := c >= 'a' && c <= 'z' || name[i] >= '0' && name[i] <= '9'
-		inside := i > 0 && i < len(name)-1 && strings.IndexByte("-._", name[i]) >= 0
-		if !letter && !inside {
-			return false
-		}
+	r.cancel = r.eventHub.log.Watch(r.partition, r.wake)
+	if err := r.session.keep(r, era); err != nil {
+		return err
 	}
-	return name != "" && len(name) <= maxGroup
+	if r.o.Group == "" && r.session.lasting {
+		return nil
+	}
+	return r.eventHub.enter(r)
 }
 
 // plus adds without going over: a peer may name any number.
 func plus(v, n int64) int64 { return min(v, math.MaxInt64-n) + n }
 
 // seek returns the sequence number of the first event that a position means.
-func (h *Hub) seek(ctx context.Context, partition int, from Position) (int64, error) {
+func (e *eventHub) seek(ctx context.Context, partition int, from Position) (int64, error) {
+	info, err := e.info(ctx, partition)
+	if err != nil {
+		return 0, err
+	}
 	after := int64(0)
 	if from.Exclusive {
 		after = 1
 	}
 	switch {
 	case from.Latest:
-		info, err := h.events.Info(ctx, partition)
-		return info.LastSequence + 1, err
+		return info.LastSequence + 1, nil
 	case from.Sequence != nil:
+		if *from.Sequence > info.LastSequence {
+			return 0, e.hub.NewError(CodeInvalidSequence, decimal(*from.Sequence), decimal(info.LastSequence))
+		}
 		return plus(*from.Sequence, after), nil
 	case from.Offset != nil:
-		return h.events.SeekOffset(ctx, partition, plus(*from.Offset, after))
+		if *from.Offset > info.LastOffset {
+			return 0, e.hub.NewError(CodeInvalidOffset, decimal(*from.Offset), decimal(info.LastOffset))
+		}
+		return e.log.SeekOffset(ctx, partition, plus(*from.Offset, after))
 	case !from.Enqueued.IsZero():
-		return h.events.SeekTime(ctx, partition, from.Enqueued.Add(time.Duration(after)))
+		return e.log.SeekTime(ctx, partition, from.Enqueued.Add(time.Duration(after)))
 	}
 	return 0, nil
 }
 
+func decimal(n int64) string { return strconv.FormatInt(n, 10) }
+
 // wake is called after every append.
 func (r *EventReader) wake() {
 	if r.waiting.Load() && r.waiting.CompareAndSwap(true, false) && !r.closed.Load() {
-		r.ready()
+		r.o.Ready()
 	}
 }
 
@@ -179,6 +167,9 @@ func (r *EventReader) Next(ctx context.Context, limit int) ([]store.Event, error
 
 // why is what Next fails with.
 func (r *EventReader) why() error {
+	if e := r.ended.Load(); e != nil {
+		return e
+	}
 	if err := r.session.live(); err != nil {
 		return err
 	}
@@ -188,17 +179,23 @@ func (r *EventReader) why() error {
 }
 
 func (r *EventReader) read(ctx context.Context, limit int) ([]store.Event, error) {
-	events, err := r.session.hub.events.Read(ctx, r.partition, r.next, limit, readBytes)
+	events, err := r.eventHub.log.Read(ctx, r.partition, r.next, limit, readBytes)
 	if n := len(events); n > 0 {
 		r.next = events[n-1].Sequence + 1
 	}
 	return events, err
 }
 
-// Close ends the reader; ready is not called afterwards, but a call that is under way may still end. It may be called more than once.
+// Last describes the partition, and with it the last event there is.
+func (r *EventReader) Last(ctx context.Context) (store.PartitionInfo, error) {
+	return r.eventHub.info(ctx, r.partition)
+}
+
+// Close ends the reader; Ready is not called afterwards, but a call that is under way may still end. It may be called more than once.
 func (r *EventReader) Close() {
 	if r.closed.CompareAndSwap(false, true) {
 		r.cancel()
+		r.eventHub.leave(r)
 		r.session.release(r)
 	}
 }
@@ -208,6 +205,17 @@ func (r *EventReader) end() {
 	waiting := r.waiting.Swap(false)
 	r.Close()
 	if waiting {
-		r.ready()
+		r.o.Ready()
+	}
+}
+
+// endWith ends the reader alone, while its session goes on.
+func (r *EventReader) endWith(why *Error) {
+	if !r.ended.CompareAndSwap(nil, why) {
+		return
+	}
+	r.end()
+	if r.o.Ended != nil {
+		r.o.Ended(why)
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/iolite-emulator/iolite/store"
 )
 
@@ -26,31 +24,41 @@ func TestReaderStartsWhereItIsTold(t *testing.T) {
 	at := func(i int) (seq, offset *int64) { return &all[i].Sequence, &all[i].Offset }
 	seq2, off2 := at(2)
 	minus, far := int64(-1), int64(1<<40)
-	last := int64(math.MaxInt64)
+	seq4, off4 := at(4)
+	last, farAfter := int64(math.MaxInt64), *off4+1
 	for name, c := range map[string]struct {
 		from Position
 		want string
+		code Code
 	}{
-		"the start":            {Position{}, "01234"},
-		"the end":              {Position{Latest: true}, ""},
-		"a sequence number":    {Position{Sequence: seq2}, "234"},
-		"after it":             {Position{Sequence: seq2, Exclusive: true}, "34"},
-		"an offset":            {Position{Offset: off2}, "234"},
-		"after that":           {Position{Offset: off2, Exclusive: true}, "34"},
-		"offset -1":            {Position{Offset: &minus, Exclusive: true}, "01234"},
-		"a far offset":         {Position{Offset: &far}, ""},
-		"a far sequence":       {Position{Sequence: &far}, ""},
-		"after every number":   {Position{Sequence: &last, Exclusive: true}, ""},
-		"after every offset":   {Position{Offset: &last, Exclusive: true}, ""},
-		"a time":               {Position{Enqueued: start.Add(2 * time.Second)}, "234"},
-		"after that time":      {Position{Enqueued: start.Add(2 * time.Second), Exclusive: true}, "34"},
-		"a time in between":    {Position{Enqueued: start.Add(2500 * time.Millisecond), Exclusive: true}, "34"},
-		"a time long ago":      {Position{Enqueued: start.Add(-time.Hour)}, "01234"},
-		"a time in the future": {Position{Enqueued: start.Add(time.Hour)}, ""},
+		"the start":            {Position{}, "01234", 0},
+		"the end":              {Position{Latest: true}, "", 0},
+		"a sequence number":    {Position{Sequence: seq2}, "234", 0},
+		"after it":             {Position{Sequence: seq2, Exclusive: true}, "34", 0},
+		"the last number":      {Position{Sequence: seq4}, "4", 0},
+		"after the last":       {Position{Sequence: seq4, Exclusive: true}, "", 0},
+		"an offset":            {Position{Offset: off2}, "234", 0},
+		"after that":           {Position{Offset: off2, Exclusive: true}, "34", 0},
+		"the last offset":      {Position{Offset: off4}, "4", 0},
+		"after the last one":   {Position{Offset: off4, Exclusive: true}, "", 0},
+		"offset -1":            {Position{Offset: &minus, Exclusive: true}, "01234", 0},
+		"an offset too far":    {Position{Offset: &farAfter}, "", CodeInvalidOffset},
+		"a far offset":         {Position{Offset: &far, Exclusive: true}, "", CodeInvalidOffset},
+		"a far sequence":       {Position{Sequence: &far}, "", CodeInvalidSequence},
+		"after every number":   {Position{Sequence: &last, Exclusive: true}, "", CodeInvalidSequence},
+		"after every offset":   {Position{Offset: &last, Exclusive: true}, "", CodeInvalidOffset},
+		"a time":               {Position{Enqueued: start.Add(2 * time.Second)}, "234", 0},
+		"after that time":      {Position{Enqueued: start.Add(2 * time.Second), Exclusive: true}, "34", 0},
+		"a time in between":    {Position{Enqueued: start.Add(2500 * time.Millisecond), Exclusive: true}, "34", 0},
+		"a time long ago":      {Position{Enqueued: start.Add(-time.Hour)}, "01234", 0},
+		"a time in the future": {Position{Enqueued: start.Add(time.Hour)}, "", 0},
 	} {
-		r, err := h.Admin().OpenReader(ctx, "$Default", "0", c.from, func() {})
+		r, err := h.Admin().OpenReader(ctx, ReaderOptions{Group: "$Default", Partition: "0", From: c.from})
+		if codeOf(err) != c.code {
+			t.Fatalf("from %s: %v, want code %d", name, err, c.code)
+		}
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		var got strings.Builder
 		for {
@@ -78,7 +86,7 @@ func TestReaderIsToldOnceWhenItHasReadEverything(t *testing.T) {
 		}
 	}
 	told := 0
-	r, err := h.Admin().OpenReader(ctx, "$Default", "0", Position{}, func() { told++ })
+	r, err := h.Admin().OpenReader(ctx, ReaderOptions{Group: "$Default", Partition: "0", Ready: func() { told++ }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,12 +127,12 @@ func TestNoEventIsMissedBetweenReadingAndWaiting(t *testing.T) {
 	s := connect(t, h, "d")
 	const n = 5000
 	ready := make(chan struct{}, 1)
-	r, err := h.Admin().OpenReader(ctx, "$Default", "0", Position{}, func() {
+	r, err := h.Admin().OpenReader(ctx, ReaderOptions{Group: "$Default", Partition: "0", Ready: func() {
 		select {
 		case ready <- struct{}{}:
 		default:
 		}
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,44 +163,48 @@ func TestNoEventIsMissedBetweenReadingAndWaiting(t *testing.T) {
 
 func TestReadersAreRefusedWhatDoesNotExist(t *testing.T) {
 	h, _ := newTestHub(t)
-	for _, c := range []struct {
-		group, partition string
-		want             Code
+	service, err := h.OpenService(ctx, servicePrincipal(h, 0), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Admin().PutConsumerGroup(ctx, "", "My-Group.1_x"); err != nil {
+		t.Fatal(err)
+	}
+	level := int64(-1)
+	for name, c := range map[string]struct {
+		o    ReaderOptions
+		want Code
 	}{
-		{"$Default", "0", 0}, {"$default", "3", 0}, {"my-group.1_x", "0", 0}, {"A", "0", 0}, {strings.Repeat("g", 50), "0", 0},
-		{"", "0", CodeArgumentInvalid}, {"-a", "0", CodeArgumentInvalid}, {"a-", "0", CodeArgumentInvalid}, {"a b", "0", CodeArgumentInvalid},
-		{"$Other", "0", CodeArgumentInvalid}, {strings.Repeat("g", 51), "0", CodeArgumentInvalid},
-		{"$Default", "4", CodeArgumentInvalid}, {"$Default", "-1", CodeArgumentInvalid}, {"$Default", "00", CodeArgumentInvalid}, {"$Default", "", CodeArgumentInvalid},
+		"default":            {ReaderOptions{Group: "$Default", Partition: "0"}, 0},
+		"small letters":      {ReaderOptions{Group: "$default", Partition: "3"}, 0},
+		"by name":            {ReaderOptions{EventHub: "IoLite", Group: "my-group.1_X", Partition: "0"}, 0},
+		"event hub":          {ReaderOptions{EventHub: "other", Group: "$Default", Partition: "0"}, CodeEntityNotFound},
+		"group":              {ReaderOptions{Group: "other", Partition: "0"}, CodeEntityNotFound},
+		"no group":           {ReaderOptions{Partition: "0"}, CodeEntityNotFound},
+		"partition":          {ReaderOptions{Group: "$Default", Partition: "4"}, CodePartitionOutOfRange},
+		"negative partition": {ReaderOptions{Group: "$Default", Partition: "-1"}, CodePartitionOutOfRange},
+		"partition 00":       {ReaderOptions{Group: "$Default", Partition: "00"}, CodePartitionOutOfRange},
+		"no partition":       {ReaderOptions{Group: "$Default"}, CodePartitionOutOfRange},
+		"owner level":        {ReaderOptions{Group: "$Default", Partition: "0", OwnerLevel: &level}, CodeArgumentInvalid},
 	} {
-		r, err := h.Admin().OpenReader(ctx, c.group, c.partition, Position{}, func() {})
+		r, err := service.OpenReader(ctx, c.o)
 		if codeOf(err) != c.want {
-			t.Errorf("group %q, partition %q: %v, want code %d", c.group, c.partition, err, c.want)
+			t.Errorf("%s: %v, want code %d", name, err, c.want)
 		}
 		if r != nil {
 			r.Close()
 		}
 	}
-	_, err := h.Admin().Partition(ctx, "9")
-	wantCode(t, err, CodeArgumentInvalid)
-}
-
-func TestEventHubDescribesTheEndpoint(t *testing.T) {
-	h, c := newTestHub(t)
-	c.Advance(time.Minute)
-	e, err := h.Admin().EventHub(ctx)
-	if diff := cmp.Diff(EventHub{Name: "iolite", Created: start, PartitionIDs: []string{"0", "1", "2", "3"}}, e); diff != "" || err != nil {
-		t.Errorf("%v, event hub (-want +got):\n%s", err, diff)
-	}
-	info, err := h.Admin().Partition(ctx, "1")
-	if diff := cmp.Diff(store.PartitionInfo{LastSequence: -1, LastOffset: -1}, info); diff != "" || err != nil {
-		t.Errorf("%v, partition (-want +got):\n%s", err, diff)
-	}
+	_, err = h.Admin().Partition(ctx, "", "9")
+	wantCode(t, err, CodePartitionOutOfRange)
+	_, err = h.Admin().EventHub(ctx, "other")
+	wantCode(t, err, CodeEntityNotFound)
 }
 
 func TestClosingTheServiceClosesItsReaders(t *testing.T) {
 	h, _ := newTestHub(t)
 	service := h.Admin()
-	r, err := service.OpenReader(ctx, "$Default", "0", Position{}, func() {})
+	r, err := service.OpenReader(ctx, ReaderOptions{Group: "$Default", Partition: "0"})
 	if err != nil {
 		t.Fatal(err)
 	}

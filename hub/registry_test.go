@@ -332,12 +332,17 @@ func TestServicesNeedTheirRights(t *testing.T) {
 			_, err := s.SubscribeFeedback(func(store.Message) bool { return true })
 			return err
 		}},
-		"hub":  {auth.ServiceConnect, func(s *ServiceSession) error { _, err := s.EventHub(ctx); return err }},
-		"part": {auth.ServiceConnect, func(s *ServiceSession) error { _, err := s.Partition(ctx, "0"); return err }},
+		"hub":  {auth.ServiceConnect, func(s *ServiceSession) error { _, err := s.EventHub(ctx, ""); return err }},
+		"part": {auth.ServiceConnect, func(s *ServiceSession) error { _, err := s.Partition(ctx, "", "0"); return err }},
 		"read": {auth.ServiceConnect, func(s *ServiceSession) error {
-			_, err := s.OpenReader(ctx, "$Default", "0", Position{}, func() {})
+			_, err := s.OpenReader(ctx, ReaderOptions{Group: "$Default", Partition: "0"})
 			return err
 		}},
+		"hubs":    {auth.ServiceConnect, func(s *ServiceSession) error { _, err := s.EventHubs(ctx); return err }},
+		"make":    {auth.ServiceConnect, func(s *ServiceSession) error { _, err := s.PutEventHub(ctx, "made", 1); return err }},
+		"drop":    {auth.ServiceConnect, func(s *ServiceSession) error { return s.DeleteEventHub(ctx, "iolite") }},
+		"group":   {auth.ServiceConnect, func(s *ServiceSession) error { return s.PutConsumerGroup(ctx, "", "group") }},
+		"ungroup": {auth.ServiceConnect, func(s *ServiceSession) error { return s.DeleteConsumerGroup(ctx, "", "nobody") }},
 		"get":     {auth.RegistryRead, func(s *ServiceSession) error { _, err := s.Identity(ctx, key); return err }},
 		"list":    {auth.RegistryRead, func(s *ServiceSession) error { _, err := s.Devices(ctx, 0); return err }},
 		"modules": {auth.RegistryRead, func(s *ServiceSession) error { _, err := s.Modules(ctx, "d"); return err }},

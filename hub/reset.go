@@ -56,6 +56,7 @@ func (h *Hub) empty(ctx context.Context) error {
 	if err := h.cfg.Engine.Reset(ctx); err != nil {
 		return err
 	}
+	h.eventHubs.clear(h.builtIn)
 	h.era.Add(1)
 	return nil
 }

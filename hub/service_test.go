@@ -58,12 +58,12 @@ func TestServiceSessionEndsWithItsToken(t *testing.T) {
 	}
 	c.Advance(time.Hour + tokenGrace - time.Second)
 	wantNoEnd(t, ends)
-	_, err = s.EventHub(ctx)
+	_, err = s.EventHub(ctx, "")
 	wantCode(t, err, 0)
 	c.Advance(2 * time.Second)
 	wantEnd(t, ends, CodeTokenExpired)
 	for _, one := range []*ServiceSession{s, deaf} { // also where nobody listens
-		_, err = one.EventHub(ctx)
+		_, err = one.EventHub(ctx, "")
 		wantCode(t, err, CodeTokenExpired)
 	}
 	p := servicePrincipal(h, -tokenGrace-time.Second)
@@ -73,7 +73,7 @@ func TestServiceSessionEndsWithItsToken(t *testing.T) {
 	s.OnEnded(func(e *Error) { late <- e })
 	wantEnd(t, late, CodeTokenExpired)
 	s.Renew(servicePrincipal(h, time.Hour)) // too late
-	_, err = s.EventHub(ctx)
+	_, err = s.EventHub(ctx, "")
 	wantCode(t, err, CodeTokenExpired)
 }
 
@@ -85,7 +85,7 @@ func TestRenewedServiceSessionGoesOn(t *testing.T) {
 	s.Renew(servicePrincipal(h, time.Hour))
 	c.Advance(time.Hour)
 	wantNoEnd(t, ends)
-	_, err := s.EventHub(ctx)
+	_, err := s.EventHub(ctx, "")
 	wantCode(t, err, 0)
 	c.Advance(tokenGrace + time.Second)
 	wantEnd(t, ends, CodeTokenExpired)
@@ -102,7 +102,7 @@ func TestClosedServiceSessionIsNotToldOfItsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantNoEnd(t, ends)
-	_, err := s.EventHub(ctx)
+	_, err := s.EventHub(ctx, "")
 	wantCode(t, err, CodeClosed)
 	if n := len(h.services.all); n != 0 {
 		t.Errorf("the hub still knows %d sessions", n)
@@ -121,7 +121,7 @@ func TestResetAndCloseEndServiceSessions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r, err := s.OpenReader(ctx, "$Default", "0", Position{}, func() {})
+			r, err := s.OpenReader(ctx, ReaderOptions{Group: "$Default", Partition: "0"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,9 +131,9 @@ func TestResetAndCloseEndServiceSessions(t *testing.T) {
 			wantEnd(t, ends, CodeClosed)
 			_, err = r.Next(ctx, 1)
 			wantCode(t, err, CodeClosed)
-			_, err = deaf.EventHub(ctx)
+			_, err = deaf.EventHub(ctx, "")
 			wantCode(t, err, CodeClosed)
-			_, err = deaf.OpenReader(ctx, "$Default", "0", Position{}, func() {})
+			_, err = deaf.OpenReader(ctx, ReaderOptions{Group: "$Default", Partition: "0"})
 			wantCode(t, err, CodeClosed)
 			deaf.OnEnded(func(e *Error) { ends <- e })
 			wantEnd(t, ends, CodeClosed)
@@ -145,7 +145,7 @@ func TestAdminSurvivesAResetButNotItsReaders(t *testing.T) {
 	h, _ := newTestHub(t)
 	admin := h.Admin()
 	told := make(chan struct{}, 2)
-	r, err := admin.OpenReader(ctx, "$Default", "0", Position{}, func() { told <- struct{}{} })
+	r, err := admin.OpenReader(ctx, ReaderOptions{Group: "$Default", Partition: "0", Ready: func() { told <- struct{}{} }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestAdminSurvivesAResetButNotItsReaders(t *testing.T) {
 	_, err = r.Next(ctx, 1)
 	wantCode(t, err, CodeClosed)
 	for range 2 {
-		r, err := admin.OpenReader(ctx, "$Default", "0", Position{}, func() {})
+		r, err := admin.OpenReader(ctx, ReaderOptions{Group: "$Default", Partition: "0"})
 		if err != nil {
 			t.Fatal(err)
 		}

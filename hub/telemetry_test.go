@@ -16,7 +16,7 @@ import (
 func readAll(t testing.TB, h *Hub, deviceID string) []store.Event {
 	t.Helper()
 	p := PartitionOf(deviceID, h.events.Partitions())
-	r, err := h.Admin().OpenReader(ctx, "$Default", fmt.Sprint(p), Position{}, func() {})
+	r, err := h.Admin().OpenReader(ctx, ReaderOptions{Group: "$Default", Partition: fmt.Sprint(p)})
 	if err != nil {
 		t.Fatal(err)
 	}
