@@ -31,7 +31,7 @@ text and tracking id in a JSON body. The log has the cause under the same tracki
 	for _, e := range hub.Errors() {
 		fmt.Fprintf(&b, "| %d | %s | %d | `%s` | %s | %s |\n", e.Code, e.Name, e.Status, e.Condition, e.MQTT, strings.ReplaceAll(e.Text, "%s", "…"))
 	}
-	b.WriteString("\n501000 is Iolite's own: the real hub has the feature, Iolite does not yet.\n")
+	b.WriteString("\n501000 is Iolite's own: the real hub has the feature, Iolite does not yet. So are the codes x9xx, as numbers: Event Hubs, whose errors they are, has conditions and texts alone.\n")
 	const page = "docs/errors.md"
 	if *update {
 		if err := os.WriteFile(page, []byte(b.String()), 0o644); err != nil {

@@ -88,7 +88,7 @@ func (e *Emulator) build() error {
 	e.hub, err = hub.New(hub.Config{
 		Engine: store.NewMemory(store.MemoryOptions{Partitions: o.Partitions, EventBytes: o.EventBytes}),
 		Clock:  e.clock, Logger: e.log, Metrics: e.metrics, AuthOff: o.AuthOff, CAs: o.CAs,
-		Poll: o.HTTPPoll, PollInterval: o.HTTPPollInterval, OnViolation: o.OnViolation, Blobs: blob.New(),
+		Poll: o.HTTPPoll, PollInterval: o.HTTPPollInterval, OnViolation: o.OnViolation, Retention: o.Retention, Blobs: blob.New(),
 	})
 	if err != nil {
 		return err

@@ -117,6 +117,24 @@ func TestResetBringsBackTheSeedAndRealTime(t *testing.T) {
 	}
 }
 
+func TestConsumerGroupsComeFromOptionsAndSeedAndComeBack(t *testing.T) {
+	e := iolitetest.Run(t, withSeed("consumerGroups: [dashboard]"), iolitetest.With(func(o *iolite.Options) { o.ConsumerGroups = []string{"archive", "Dashboard"} }))
+	admin := e.Hub().Admin()
+	want := []string{"$Default", "archive", "dashboard"}
+	for range 2 {
+		if err := admin.PutConsumerGroup(t.Context(), "", "mine"); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Reset(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h, err := admin.EventHub(t.Context(), "")
+		if diff := cmp.Diff(want, h.ConsumerGroups); diff != "" || err != nil {
+			t.Errorf("%v, after a reset (-want +got):\n%s", err, diff)
+		}
+	}
+}
+
 func TestResetsAtTheSameTimePlantTheSeedOnce(t *testing.T) {
 	e := iolitetest.Run(t, withSeed(seed), iolitetest.WithDevices("extra"))
 	var group errgroup.Group
@@ -154,6 +172,9 @@ func TestStartRefusesWhatCannotBe(t *testing.T) {
 	taken := iolitetest.Run(t)
 	for name, o := range map[string]iolite.Options{
 		"too many partitions":       {Partitions: 33},
+		"too long a retention":      {Retention: 8 * 24 * time.Hour},
+		"bad consumer group":        {ConsumerGroups: []string{"-x"}},
+		"seed with a bad group":     {Seed: strings.NewReader("consumerGroups: [a b]")},
 		"misspelt seed":             {Seed: strings.NewReader("devcies: []")},
 		"seed with a twin of an id": {Seed: strings.NewReader("devices: [{id: a}, {id: a}]")},
 		"seed with a bad twin":      {Seed: strings.NewReader("devices: [{id: a, twin: {reported: {a.b: 1}}}]")},

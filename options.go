@@ -48,6 +48,8 @@ type Options struct {
 	OnViolation      func(hub.Violation) // called for each poll violation
 	Partitions       int                 // of the event log, 1 to 32 [4]
 	EventBytes       int64               // telemetry kept in memory, in bytes; the oldest goes first [128 MiB]
+	Retention        time.Duration       // how long telemetry is kept at most, by the hub's clock, 1 to 7 days [1 day]
+	ConsumerGroups   []string            // of the built-in endpoint, besides $Default
 	AuthOff          bool                // accept any credential
 
 	CertsDir      string              // where the development CA is kept; empty: in memory only
@@ -72,6 +74,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Partitions < 1 || o.Partitions > 32 {
 		return o, fmt.Errorf("partitions: %d is not between 1 and 32", o.Partitions)
+	}
+	if o.Retention == 0 {
+		o.Retention = hub.DefaultRetention
+	}
+	if o.Retention < hub.MinRetention || o.Retention > hub.MaxRetention {
+		return o, fmt.Errorf("retention: %v is not between %v and %v", o.Retention, hub.MinRetention, hub.MaxRetention)
 	}
 	if o.HTTPPoll == "" {
 		o.HTTPPoll = hub.PollEnforce

@@ -18,7 +18,8 @@ const maxSeed = 64 << 20
 
 // seedFile is what a seed file may hold. Unknown keys are errors: a misspelt one must not be a device that is missing.
 type seedFile struct {
-	Devices []seedDevice `yaml:"devices"`
+	Devices        []seedDevice `yaml:"devices"`
+	ConsumerGroups []string     `yaml:"consumerGroups"` // of the built-in endpoint
 }
 
 type seedDevice struct {
@@ -94,6 +95,16 @@ func (e *Emulator) plant(ctx context.Context) error {
 	for i := range e.seed.Devices {
 		if err := plantDevice(ctx, admin, &e.seed.Devices[i]); err != nil {
 			return fmt.Errorf("%s: device %q: %w", e.options.SeedName, e.seed.Devices[i].ID, err)
+		}
+	}
+	for _, name := range e.seed.ConsumerGroups {
+		if err := admin.PutConsumerGroup(ctx, "", name); err != nil {
+			return fmt.Errorf("%s: consumer group %q: %w", e.options.SeedName, name, err)
+		}
+	}
+	for _, name := range e.options.ConsumerGroups {
+		if err := admin.PutConsumerGroup(ctx, "", name); err != nil {
+			return fmt.Errorf("consumer group %q: %w", name, err)
 		}
 	}
 	for _, name := range e.options.Devices {

@@ -15,12 +15,10 @@ type lastEnqueued struct {
 	retrieved amqp10.Timestamp
 }
 
-// lastOf describes the end of a partition; one without events has the sequence number before its first and the offset -1.
+// lastOf describes the end of a partition, which retention does not change. One that never had an event has the sequence number and
+// the offset -1.
 func lastOf(info store.PartitionInfo) lastEnqueued {
 	l := lastEnqueued{sequence: info.LastSequence, offset: decimal(info.LastOffset), enqueued: amqp10.TimestampOf(info.LastEnqueued)}
-	if info.LastSequence < info.FirstSequence {
-		l.offset = "-1"
-	}
 	if info.LastEnqueued.IsZero() {
 		l.enqueued = yearOne
 	}

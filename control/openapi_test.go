@@ -167,6 +167,9 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	r.violate("d2")
 	r.send("d3", hub.Telemetry{Body: []byte(`{"a":[1]}`), Properties: []store.Property{{Name: "n", Value: "v"}}})
 	r.send("d4", hub.Telemetry{Body: []byte{0xff}})
+	level := int64(3)
+	_, err := r.hub.Admin().OpenReader(t.Context(), hub.ReaderOptions{Group: "$Default", Partition: "1", OwnerLevel: &level, Name: "r"})
+	must(t, err)
 	r.hub.AddCA(certtest.NewCA(t, "CA").Cert)
 	calls := []struct{ method, path, route, body string }{
 		{"GET", "/", "", ""},
@@ -186,6 +189,14 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{"GET", "/iolite/v1/events", "", ""},
 		{"GET", "/iolite/v1/events?timeout=1ms&deviceId=nobody", "/iolite/v1/events", ""},
 		{"DELETE", "/iolite/v1/connections/d1", "/iolite/v1/connections/{deviceId}", ""},
+		{"PUT", "/iolite/v1/eventhubs/alerts", "/iolite/v1/eventhubs/{name}", `{"partitions":2,"consumerGroups":["a"]}`},
+		{"PUT", "/iolite/v1/eventhubs/alerts", "/iolite/v1/eventhubs/{name}", `{"partitions":3}`},
+		{"GET", "/iolite/v1/eventhubs/iolite", "/iolite/v1/eventhubs/{name}", ""},
+		{"GET", "/iolite/v1/eventhubs", "", ""},
+		{"PUT", "/iolite/v1/eventhubs/alerts/consumergroups/b", "/iolite/v1/eventhubs/{name}/consumergroups/{group}", ""},
+		{"GET", "/iolite/v1/eventhubs/iolite/consumergroups/$Default", "/iolite/v1/eventhubs/{name}/consumergroups/{group}", ""},
+		{"DELETE", "/iolite/v1/eventhubs/alerts/consumergroups/b", "/iolite/v1/eventhubs/{name}/consumergroups/{group}", ""},
+		{"DELETE", "/iolite/v1/eventhubs/alerts", "/iolite/v1/eventhubs/{name}", ""},
 		{"GET", "/iolite/v1/violations", "", ""},
 		{"DELETE", "/iolite/v1/violations", "", ""},
 		{"POST", "/iolite/v1/reset", "", ""},

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/go-chi/chi/v5"
+
+	"github.com/iolite-emulator/iolite/hub"
 )
 
 // Problem is the body of every error answer.
@@ -30,6 +32,21 @@ func reply(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes()) // the client is gone: nobody to tell
+}
+
+// failed answers with an error of the hub. The causes of those that it did not expect are for the log alone, and it has them.
+func failed(w http.ResponseWriter, err error) {
+	e, _ := hub.AsError(err)
+	problem(w, e.Status, e.Text)
+}
+
+// done answers a call that has nothing to tell.
+func done(w http.ResponseWriter, err error) {
+	if err != nil {
+		failed(w, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // readBody reads a request body of at most limit bytes, or answers why it cannot.
@@ -81,7 +98,7 @@ func param(r *http.Request, name string) string {
 func methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var allowed []string
-		for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		for _, m := range []string{http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete} {
 			if routes.Match(chi.NewRouteContext(), m, r.URL.EscapedPath()) {
 				allowed = append(allowed, m)
 			}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/iolite-emulator/iolite/auth"
@@ -35,6 +36,7 @@ type eventHub struct {
 	name    string // in the letters it was made with; names are compared without case
 	log     store.EventLog
 	created time.Time
+	expired []atomic.Int64 // by partition: when it was last searched for events that are too old, in nanoseconds
 
 	mu     sync.Mutex
 	gone   bool                      // dropped; nobody may begin to read
@@ -56,7 +58,7 @@ type eventHubs struct {
 }
 
 func (h *Hub) newEventHub(name string, log store.EventLog) *eventHub {
-	e := &eventHub{hub: h, name: name, log: log, created: h.clock.Now(), groups: map[string]*consumerGroup{}}
+	e := &eventHub{hub: h, name: name, log: log, created: h.clock.Now(), expired: make([]atomic.Int64, log.Partitions()), groups: map[string]*consumerGroup{}}
 	e.addGroup(defaultGroup)
 	return e
 }
@@ -82,6 +84,9 @@ func (v *eventHubs) clear(builtIn *eventHub) {
 	builtIn.mu.Lock()
 	defer builtIn.mu.Unlock()
 	clear(builtIn.groups)
+	for i := range builtIn.expired {
+		builtIn.expired[i].Store(0)
+	}
 	builtIn.addGroup(defaultGroup)
 }
 
@@ -278,6 +283,33 @@ func (e *eventHub) deleteGroup(name string) error {
 	return nil
 }
 
+// Bounds and default of how long an event hub keeps events (article "Read device-to-cloud messages from the built-in endpoint":
+// one day, up to seven).
+const (
+	MinRetention     = 24 * time.Hour
+	MaxRetention     = 7 * 24 * time.Hour
+	DefaultRetention = MinRetention
+)
+
+// expireEvery is how much of the hub's time goes by before a partition that is being read is searched for what is too old, again.
+const expireEvery = time.Second
+
+// expire drops the events of a partition that are older than the retention. Whoever looks at a partition calls it first, so that
+// nobody gets an event that is too old by more than expireEvery.
+func (e *eventHub) expire(ctx context.Context, partition int) error {
+	now := e.hub.clock.Now()
+	due := &e.expired[partition]
+	if last := due.Load(); last != 0 && now.UnixNano()-last < int64(expireEvery) && now.UnixNano() >= last {
+		return nil
+	}
+	oldest, err := e.log.SeekTime(ctx, partition, now.Add(-e.hub.cfg.Retention))
+	if err != nil {
+		return err
+	}
+	due.Store(now.UnixNano())
+	return e.log.Trim(ctx, partition, oldest)
+}
+
 // append stores events in one partition, all or none. The caller is inside a gate (Hub.enter), so that no reset happens meanwhile.
 func (e *eventHub) append(ctx context.Context, partition int, events ...store.Event) error {
 	_, err := e.log.Append(ctx, partition, events...)
@@ -295,6 +327,9 @@ func (e *eventHub) partition(id string) (int, error) {
 
 // info describes a partition.
 func (e *eventHub) info(ctx context.Context, partition int) (store.PartitionInfo, error) {
+	if err := e.expire(ctx, partition); err != nil {
+		return store.PartitionInfo{}, err
+	}
 	return e.log.Info(ctx, partition)
 }
 
@@ -409,6 +444,57 @@ func (s *ServiceSession) Partition(ctx context.Context, eventHub, id string) (Pa
 	}
 	info, err := e.info(ctx, p)
 	return Partition{EventHub: e.name, ID: id, PartitionInfo: info}, err
+}
+
+// ConsumerGroup describes a consumer group and who reads for it.
+type ConsumerGroup struct {
+	EventHub string
+	Name     string
+	Created  time.Time
+	Readers  []Reader // in the order of partitions
+}
+
+// Reader describes a reader of one partition.
+type Reader struct {
+	Partition  string
+	OwnerLevel *int64 // nil for a reader without
+	Name       string // of the receiver, as the client gave it
+	Remote     string // address; empty inside the process
+}
+
+// ConsumerGroup describes a consumer group. ServiceConnect for the whole hub. CodeEntityNotFound.
+func (s *ServiceSession) ConsumerGroup(ctx context.Context, eventHub, group string) (ConsumerGroup, error) {
+	if err := s.need(ctx, auth.ServiceConnect, ""); err != nil {
+		return ConsumerGroup{}, err
+	}
+	e, err := s.hub.findEventHub(eventHub)
+	if err != nil {
+		return ConsumerGroup{}, err
+	}
+	if c, ok := e.describeGroup(group); ok {
+		return c, nil
+	}
+	return ConsumerGroup{}, e.noGroup(group)
+}
+
+func (e *eventHub) describeGroup(name string) (c ConsumerGroup, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	g := e.groups[strings.ToLower(name)]
+	if g == nil {
+		return c, false
+	}
+	c = ConsumerGroup{EventHub: e.name, Name: g.name, Created: g.created}
+	for i := range g.partitions {
+		for _, r := range g.partitions[i].all() {
+			one := Reader{Partition: strconv.Itoa(i), OwnerLevel: r.o.OwnerLevel, Name: r.o.Name}
+			if r.session.conn != nil {
+				one.Remote = r.session.conn.RemoteAddr().String()
+			}
+			c.Readers = append(c.Readers, one)
+		}
+	}
+	return c, true
 }
 
 // PutEventHub makes an event hub beside the built-in endpoint, with 1 to 32 partitions and consumer groups besides $Default. To one that

@@ -54,6 +54,7 @@ type Config struct {
 	Poll         PollMode              // [PollEnforce]
 	PollInterval time.Duration         // [25 minutes]
 	OnViolation  func(Violation)       // called for every poll violation, without locks [none]
+	Retention    time.Duration         // how long the built-in endpoint keeps events, by Clock [1 day]
 	Blobs        Blobs                 // storage of import and export jobs [none: they are refused]
 	Storage      Storage               // where devices upload files to [none: uploads are refused]
 	UploadTTL    time.Duration         // life of the SAS URI of a file upload, 1 minute to 1 day [1 hour]
@@ -120,6 +121,9 @@ func New(cfg Config) (*Hub, error) {
 	}
 	if cfg.UploadTTL < minUploadTTL || cfg.UploadTTL > maxUploadTTL {
 		return nil, fmt.Errorf("hub: the life of an upload URI, %v, is not between %v and %v", cfg.UploadTTL, minUploadTTL, maxUploadTTL)
+	}
+	if cfg.Retention <= 0 {
+		cfg.Retention = DefaultRetention
 	}
 	h := &Hub{
 		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, registry: cfg.Engine.Registry(), twins: cfg.Engine.Twins(), events: cfg.Engine.Events(),

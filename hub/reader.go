@@ -179,6 +179,9 @@ func (r *EventReader) why() error {
 }
 
 func (r *EventReader) read(ctx context.Context, limit int) ([]store.Event, error) {
+	if err := r.eventHub.expire(ctx, r.partition); err != nil {
+		return nil, err
+	}
 	events, err := r.eventHub.log.Read(ctx, r.partition, r.next, limit, readBytes)
 	if n := len(events); n > 0 {
 		r.next = events[n-1].Sequence + 1

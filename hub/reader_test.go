@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/iolite-emulator/iolite/store"
 )
 
@@ -211,4 +213,67 @@ func TestClosingTheServiceClosesItsReaders(t *testing.T) {
 	service.Close()
 	_, err = r.Next(ctx, 1)
 	wantCode(t, err, CodeClosed)
+}
+
+func TestEventsGoWhenTheirTimeIsOver(t *testing.T) {
+	h, c := newTestHub(t, func(cfg *Config) {
+		cfg.Engine, cfg.Retention = store.NewMemory(store.MemoryOptions{Partitions: 1}), 48*time.Hour
+	})
+	s := connect(t, h, "d")
+	send := func(body string) {
+		if err := s.SendTelemetry(ctx, Telemetry{Body: []byte(body)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := func(from Position) *EventReader {
+		r, err := h.Admin().OpenReader(ctx, ReaderOptions{Partition: "0", From: from})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(r.Close)
+		return r
+	}
+	info := func() store.PartitionInfo {
+		p, err := h.Admin().Partition(ctx, "", "0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.PartitionInfo
+	}
+	send("old")
+	early := open(Position{})
+	c.Advance(24 * time.Hour)
+	send("new")
+	full := info()
+	if full.FirstSequence != 0 || full.LastSequence != 1 {
+		t.Fatalf("before: %+v", full)
+	}
+	c.Advance(24*time.Hour + time.Second)
+	if diff := cmp.Diff(store.PartitionInfo{FirstSequence: 1, LastSequence: 1, LastOffset: full.LastOffset, LastEnqueued: full.LastEnqueued}, info()); diff != "" {
+		t.Errorf("after the first has gone (-want +got):\n%s", diff)
+	}
+	zero := int64(0)
+	for name, r := range map[string]*EventReader{"opened before": early, "opened now": open(Position{}), "at what has gone": open(Position{Sequence: &zero}),
+		"by offset": open(Position{Offset: &zero}), "by time": open(Position{Enqueued: start})} {
+		events, err := r.Next(ctx, 10)
+		if err != nil || len(events) != 1 || string(events[0].Body) != "new" {
+			t.Errorf("%s: %v, %v", name, events, err)
+		}
+	}
+	late := open(Position{})
+	c.Advance(24 * time.Hour)
+	if diff := cmp.Diff(store.PartitionInfo{FirstSequence: 2, LastSequence: 1, LastOffset: full.LastOffset, LastEnqueued: full.LastEnqueued}, info()); diff != "" {
+		t.Errorf("after all have gone (-want +got):\n%s", diff)
+	}
+	if events, err := late.Next(ctx, 10); err != nil || len(events) != 0 {
+		t.Errorf("%v, %v", events, err)
+	}
+	last := int64(1)
+	resumed := open(Position{Sequence: &last, Exclusive: true})
+	send("newest")
+	for _, r := range []*EventReader{late, resumed} {
+		if events, err := r.Next(ctx, 10); err != nil || len(events) != 1 || events[0].Sequence != 2 {
+			t.Errorf("%v, %v", events, err)
+		}
+	}
 }

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 func TestBadUsageIsStatus2(t *testing.T) {
 	for _, line := range []string{
 		"fly", "serve --mqtt-port http", "serve --http-poll sometimes", "serve --config nowhere.yaml",
-		"serve --partitions 0", "serve --partitions 33", "serve --retain 0", "serve --retain 2000000", "serve --http-poll-interval 0s",
+		"serve --partitions 0", "serve --partitions 33", "serve --retain 0", "serve --retain 2000000", "serve --retention 23h", "serve --retention 169h", "serve --http-poll-interval 0s",
 		"serve --http-poll-interval -1m",
 	} {
 		var stderr strings.Builder

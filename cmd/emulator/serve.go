@@ -40,6 +40,8 @@ type serveCmd struct {
 	FailOnViolation  bool          `help:"Exit with status 3 if any poll violation happened."`
 	Partitions       int           `default:"4" help:"Partitions of the event log, 1 to 32."`
 	Retain           int64         `default:"128" help:"Telemetry kept in memory, in MiB; the oldest goes first."`
+	Retention        time.Duration `default:"24h" help:"How long telemetry is kept at most, by the hub's clock: 24h to 168h."`
+	ConsumerGroup    []string      `help:"Consumer group of the Event Hubs-compatible endpoint, besides $$Default; repeatable." placeholder:"NAME"`
 
 	Auth            string   `default:"strict" enum:"strict,off" help:"strict, or off to accept any credential."`
 	X509CA          []string `name:"x509-ca" env:"IOLITE_X509_CA" type:"existingfile" help:"PEM file of a CA whose device certificates the hub accepts; repeatable." placeholder:"FILE"`
@@ -85,6 +87,8 @@ func (s *serveCmd) Validate() error {
 		return fmt.Errorf("partitions: %d is not between 1 and 32", s.Partitions)
 	case s.Retain < 1 || s.Retain > maxRetain:
 		return fmt.Errorf("retain: %d is not between 1 and %d MiB", s.Retain, maxRetain)
+	case s.Retention < hub.MinRetention || s.Retention > hub.MaxRetention:
+		return fmt.Errorf("retention: %v is not between %v and %v", s.Retention, hub.MinRetention, hub.MaxRetention)
 	case s.HTTPPollInterval <= 0:
 		return fmt.Errorf("http-poll-interval: %v is no time to wait; --http-poll off is the way to switch the rule off", s.HTTPPollInterval)
 	}
@@ -134,7 +138,7 @@ func (s *serveCmd) options(stderr io.Writer) (iolite.Options, error) {
 		Bind: s.Bind, Hostname: s.Hostname, StrictPorts: s.StrictPorts, Control: s.Control, ControlHosts: s.ControlHost,
 		MQTT: iolite.Port(s.MQTTPort), AMQP: iolite.Port(s.AMQPPort), HTTPS: iolite.Port(s.HTTPSPort), EventHub: iolite.Port(s.EventhubPort),
 		Devices: s.Device, SeedName: s.Seed, HTTPPoll: s.HTTPPoll, HTTPPollInterval: s.HTTPPollInterval,
-		Partitions: s.Partitions, EventBytes: s.Retain << 20, AuthOff: s.Auth == "off",
+		Partitions: s.Partitions, EventBytes: s.Retain << 20, Retention: s.Retention, ConsumerGroups: s.ConsumerGroup, AuthOff: s.Auth == "off",
 		CertsDir: s.CertsDir, Unconstrained: s.CAUnconstrained, CAs: cas,
 		Logger: newLogger(stderr, s.LogFormat, s.LogLevel), Version: version(),
 	}, nil

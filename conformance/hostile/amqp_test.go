@@ -464,7 +464,7 @@ func TestEventReaderThatDoesNotRead(t *testing.T) {
 	putRaw(t, c, token)
 	var said []byte
 	for handle := uint32(1); handle <= 4; handle++ {
-		said = append(said, attach(fmt.Sprint(handle), handle, true, fmt.Sprintf("iolite/ConsumerGroups/idle%d/Partitions/%d", handle, handle-1))...)
+		said = append(said, attach(fmt.Sprint(handle), handle, true, fmt.Sprintf("iolite/ConsumerGroups/idle/Partitions/%d", handle-1))...)
 		said = append(said, frame(0, performative(amqpFlow, u32(0), u32(0xFFFFFFF), u32(1), u32(5000), u32(handle), u32(0), u32(0xFFFFFFFF)))...)
 	}
 	_, err = c.Write(said)

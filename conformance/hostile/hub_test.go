@@ -60,7 +60,7 @@ func runSuite(m *testing.M) int {
 		return fail(err)
 	}
 	certsDir = filepath.Join(dir, "certs")
-	if target, err = start(address + ":8088"); err != nil {
+	if target, err = start(address+":8088", "--consumer-group", "idle"); err != nil {
 		return fail(err)
 	}
 	if onlooker, err = newWitness(target); err != nil {

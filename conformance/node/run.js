@@ -63,6 +63,8 @@ async function startHub(bin, dir) {
     '--certs-dir', path.join(dir, 'certs'),
     '--device', 'conformance-node',
     '--x509-ca', path.join(dir, 'device-ca.pem'),
+    '--consumer-group', 'dashboard',
+    '--consumer-group', 'archive',
     '--strict-ports',
   ], { stdio: ['ignore', out, out] });
   fs.closeSync(out);

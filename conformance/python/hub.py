@@ -36,6 +36,7 @@ class Hub:
                     "--hostname", self.address,
                     "--control", f"{self.address}:8088",
                     "--certs-dir", str(self.certs_dir),
+                    "--consumer-group", "a-group-of-its-own",
                     "--strict-ports",
                     *self._flags,
                 ],

@@ -110,6 +110,47 @@ func (c *Client) Events(ctx context.Context, query url.Values) (e control.Events
 	return e, err
 }
 
+// EventHubs lists the built-in Event Hubs-compatible endpoint and the other event hubs of the process.
+func (c *Client) EventHubs(ctx context.Context) ([]control.EventHub, error) {
+	var list control.EventHubs
+	_, err := c.call(ctx, http.MethodGet, "/iolite/v1/eventhubs", nil, &list)
+	return list.EventHubs, err
+}
+
+// PutEventHub makes an event hub beside the built-in endpoint, or adds consumer groups to one.
+func (c *Client) PutEventHub(ctx context.Context, name string, change control.EventHubChange) (e control.EventHub, err error) {
+	_, err = c.call(ctx, http.MethodPut, "/iolite/v1/eventhubs/"+url.PathEscape(name), change, &e)
+	return e, err
+}
+
+// DeleteEventHub forgets an event hub and its events.
+func (c *Client) DeleteEventHub(ctx context.Context, name string) error {
+	_, err := c.call(ctx, http.MethodDelete, "/iolite/v1/eventhubs/"+url.PathEscape(name), nil, nil)
+	return err
+}
+
+// ConsumerGroup tells about a consumer group and who reads for it.
+func (c *Client) ConsumerGroup(ctx context.Context, eventHub, group string) (g control.ConsumerGroup, err error) {
+	_, err = c.call(ctx, http.MethodGet, groupPath(eventHub, group), nil, &g)
+	return g, err
+}
+
+// PutConsumerGroup makes a consumer group unless there is one.
+func (c *Client) PutConsumerGroup(ctx context.Context, eventHub, group string) error {
+	_, err := c.call(ctx, http.MethodPut, groupPath(eventHub, group), nil, nil)
+	return err
+}
+
+// DeleteConsumerGroup forgets a consumer group and ends its readers.
+func (c *Client) DeleteConsumerGroup(ctx context.Context, eventHub, group string) error {
+	_, err := c.call(ctx, http.MethodDelete, groupPath(eventHub, group), nil, nil)
+	return err
+}
+
+func groupPath(eventHub, group string) string {
+	return "/iolite/v1/eventhubs/" + url.PathEscape(eventHub) + "/consumergroups/" + url.PathEscape(group)
+}
+
 // Connections lists the connected devices and modules.
 func (c *Client) Connections(ctx context.Context) ([]control.Connection, error) {
 	var list control.Connections

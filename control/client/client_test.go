@@ -83,6 +83,18 @@ func TestEveryCallReachesTheAPI(t *testing.T) {
 	if list, err := c.Connections(ctx); err != nil || len(list) != 0 {
 		t.Errorf("connections %v (%v)", list, err)
 	}
+	if e, err := c.PutEventHub(ctx, "alerts", control.EventHubChange{Partitions: 2, ConsumerGroups: []string{"a"}}); err != nil || len(e.Partitions) != 2 {
+		t.Errorf("event hub %+v (%v)", e, err)
+	}
+	must(t, c.PutConsumerGroup(ctx, "alerts", "b"))
+	if g, err := c.ConsumerGroup(ctx, "alerts", "B"); err != nil || g.Name != "b" {
+		t.Errorf("consumer group %+v (%v)", g, err)
+	}
+	must(t, c.DeleteConsumerGroup(ctx, "alerts", "b"))
+	if all, err := c.EventHubs(ctx); err != nil || len(all) != 2 || len(all[0].ConsumerGroups) != 2 {
+		t.Errorf("event hubs %+v (%v)", all, err)
+	}
+	must(t, c.DeleteEventHub(ctx, "alerts"))
 	if n, err := c.Disconnect(ctx, "a/b%2F"); err != nil || n != 0 {
 		t.Errorf("disconnected %d (%v)", n, err)
 	}

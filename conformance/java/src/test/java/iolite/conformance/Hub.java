@@ -36,6 +36,7 @@ final class Hub implements AutoCloseable {
                 "--hostname", address,
                 "--control", address + ":8088",
                 "--certs-dir", directory.resolve("certs").toString(),
+                "--consumer-group", "a-group-of-its-own",
                 "--strict-ports"));
         command.addAll(List.of(flags));
         Path log = directory.resolve(address + ".log");
