@@ -10,6 +10,7 @@ class Feedback {
   static async open(t, options) {
     const feedback = new Feedback();
     const client = await service.connect(t, options);
+    feedback.close = () => client.close();
     feedback.receiver = (await client.getFeedbackReceiver()).result;
     feedback.receiver.on('message', (batch) => {
       feedback.#records.push(...JSON.parse(batch.getData().toString()));

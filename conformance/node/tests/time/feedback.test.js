@@ -5,6 +5,7 @@
 const assert = require('node:assert/strict');
 const { randomUUID } = require('node:crypto');
 const { before, describe, test } = require('node:test');
+const amqp = require('../../support/amqp');
 const devices = require('../../support/devices');
 const hub = require('../../support/hub');
 const service = require('../../support/service');
@@ -140,7 +141,6 @@ describe('the outcome', () => {
 });
 
 describe('a feedback batch', () => {
-  // What the SDK cannot do: its service client accepts every message by itself, so abandoning or rejecting one changes nothing.
   test('is a JSON array with a content type of its own', async (t) => {
     const backEnd = await service.connect(t);
     const { result: receiver } = await backEnd.getFeedbackReceiver();
@@ -153,6 +153,23 @@ describe('a feedback batch', () => {
     assert.equal(JSON.parse(batch.getData().toString())[0].originalMessageId, messageId);
   });
 
+  test('has up to 64 records', async (t) => {
+    await drain(t);
+    const backEnd = await service.connect(t);
+    const targets = [await devices.create(), await devices.create()];
+    const sent = [];
+    for (const device of targets) {
+      for (let i = 0; i < 35; i++) sent.push(await send(backEnd, device, 'full'));
+      await service.purge(device.deviceId);
+    }
+    const { result: receiver } = await backEnd.getFeedbackReceiver();
+    const batches = new Inbox('feedback batch');
+    receiver.on('message', (batch) => batches.put(JSON.parse(batch.getData().toString())));
+    const [first, second] = await batches.takeMany(2);
+    assert.equal(first.length, 64);
+    assert.deepEqual([...first, ...second].map((record) => record.originalMessageId), sent);
+  });
+
   test('waits for a back end that is away', async (t) => {
     const device = await obedientDevice(t);
     const messageId = await send(await service.connect(t), device, 'full', { properties: { answer: 'complete' } });
@@ -161,3 +178,75 @@ describe('a feedback batch', () => {
     assert.equal((await feedback.of(messageId)).statusCode, 'Success');
   });
 });
+
+// The SDK's service client accepts every message by itself, so that abandoning or rejecting one changes nothing. Others do not.
+describe('a feedback batch that was not completed', () => {
+  const ADDRESS = '/messages/serviceBound/feedback';
+
+  /** A receiver, and the Inbox of what it gets, which may be shared. */
+  async function open(t, shared) {
+    const { host, policies: { service: { primaryKey: key } } } = service;
+    const connection = await amqp.connect({ host, policy: 'service', key }, 'messages/servicebound/feedback');
+    t.after(() => connection.close());
+    return { connection, inbox: await amqp.receive(connection, ADDRESS, shared) };
+  }
+
+  /** Has something to report; answers the id of the message that it is about. */
+  async function something(t) {
+    await drain(t);
+    const device = await devices.create();
+    const messageId = await send(await service.connect(t), device, 'full');
+    await service.purge(device.deviceId);
+    return messageId;
+  }
+
+  const about = ({ message: { body } }) => JSON.parse(body.content.toString())[0].originalMessageId;
+
+  const ways = {
+    'but released comes again at once': ({ delivery }) => delivery.release(),
+    'but abandoned comes again at once': ({ delivery }) => delivery.release({ delivery_failed: true }),
+  };
+  for (const [what, settle] of Object.entries(ways)) {
+    test(what, async (t) => {
+      const messageId = await something(t);
+      const { inbox } = await open(t);
+      const first = await inbox.take();
+      assert.equal(about(first), messageId);
+      settle(first);
+      const second = await inbox.take();
+      assert.equal(about(second), messageId);
+      second.delivery.accept();
+    });
+  }
+
+  test('and held comes again after a minute, to whoever is there', async (t) => {
+    const messageId = await something(t);
+    const { inbox } = await open(t);
+    await open(t, inbox);
+    assert.equal(about(await inbox.take()), messageId);
+    await hub.advance('61s');
+    const second = await inbox.take();
+    assert.equal(about(second), messageId);
+    second.delivery.accept();
+  });
+
+  test('comes to another receiver when its own is gone', async (t) => {
+    const messageId = await something(t);
+    const holder = await open(t);
+    assert.equal(about(await holder.inbox.take()), messageId);
+    const feedback = await Feedback.open(t);
+    await holder.connection.close();
+    assert.equal((await feedback.of(messageId)).statusCode, 'Purged');
+  });
+});
+
+/** Leaves no feedback of other tests behind. */
+async function drain(t) {
+  const device = await devices.create();
+  const backEnd = await service.connect(t);
+  const feedback = await Feedback.open(t);
+  const last = await send(backEnd, device, 'full');
+  await service.purge(device.deviceId);
+  await feedback.of(last);
+  await feedback.close();
+}
