@@ -1,10 +1,13 @@
 // Package blob reads and writes the blobs of a container that a SAS URI gives access to, over HTTP or HTTPS, as Azure Blob Storage and
-// Azurite serve them (articles "Put Blob", "Put Block", "Put Block List" and "Get Blob" of the Blob service REST API).
+// Azurite serve them (articles "Put Blob", "Put Block", "Put Block List" and "Get Blob" of the Blob service REST API), and makes such
+// URIs for a storage account.
 package blob
 
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/xml"
 	"errors"
@@ -28,9 +31,31 @@ const (
 // Client is an HTTP client of containers. It keeps no connections, follows no redirects, and its errors never hold a SAS.
 type Client struct{ http *http.Client }
 
-// New returns a Client.
-func New() *Client {
+// ErrExists says that PutNew found a blob of the name.
+var ErrExists = errors.New("there is a blob of that name already")
+
+// Refusal is the answer of a storage that did not do what it was asked to.
+type Refusal struct {
+	Status int    // of HTTP
+	Code   string // x-ms-error-code, empty when there was none
+}
+
+// Error implements error.
+func (r *Refusal) Error() string {
+	text := fmt.Sprintf("the storage answered %d %s", r.Status, http.StatusText(r.Status))
+	if r.Code != "" {
+		text += " (" + r.Code + ")"
+	}
+	return text
+}
+
+// New returns a Client that trusts the system's certificate authorities.
+func New() *Client { return NewTrusting(nil) }
+
+// NewTrusting returns a Client that trusts the roots alone; nil for the system's.
+func NewTrusting(roots *x509.CertPool) *Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	transport.DisableKeepAlives, transport.ResponseHeaderTimeout = true, headerTimeout
 	return &Client{&http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
@@ -49,17 +74,31 @@ func (c *Client) Get(ctx context.Context, container, name string) (body io.ReadC
 
 // Put makes or replaces a block blob. It holds no more than 8 MiB of it in memory.
 func (c *Client) Put(ctx context.Context, container, name string, body io.Reader) error {
-	if err := c.put(ctx, container, name, body); err != nil {
+	if err := c.put(ctx, container, name, http.Header{}, body); err != nil {
 		return fmt.Errorf("put blob %s: %w", name, err)
 	}
 	return nil
 }
 
-func (c *Client) put(ctx context.Context, container, name string, body io.Reader) error {
+// PutNew makes a block blob as Put does, unless there is one of the name: ErrExists.
+func (c *Client) PutNew(ctx context.Context, container, name string, body io.Reader) error {
+	err := c.put(ctx, container, name, http.Header{"If-None-Match": {"*"}}, body)
+	if refused := new(Refusal); errors.As(err, &refused) && (refused.Code == "BlobAlreadyExists" || refused.Status == http.StatusPreconditionFailed) {
+		err = ErrExists
+	}
+	if err != nil {
+		return fmt.Errorf("put blob %s: %w", name, err)
+	}
+	return nil
+}
+
+// put sends the header with the request that makes the blob.
+func (c *Client) put(ctx context.Context, container, name string, header http.Header, body io.Reader) error {
 	block := make([]byte, blockSize)
 	n, err := io.ReadFull(body, block)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return c.send(ctx, container, name, nil, http.Header{"X-Ms-Blob-Type": {"BlockBlob"}}, block[:n])
+		header.Set("X-Ms-Blob-Type", "BlockBlob")
+		return c.send(ctx, container, name, nil, header, block[:n])
 	}
 	var ids []string
 	for ; n > 0; n, err = io.ReadFull(body, block) {
@@ -79,7 +118,7 @@ func (c *Client) put(ctx context.Context, container, name string, body io.Reader
 	if err != nil {
 		return err
 	}
-	return c.send(ctx, container, name, url.Values{"comp": {"blocklist"}}, nil, append([]byte(xml.Header), list...))
+	return c.send(ctx, container, name, url.Values{"comp": {"blocklist"}}, header, append([]byte(xml.Header), list...))
 }
 
 type blockList struct {
@@ -147,8 +186,5 @@ func withoutURL(err error) error {
 func refusal(resp *http.Response) error {
 	defer func() { _ = resp.Body.Close() }()
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxErrorBody))
-	if code := resp.Header.Get("X-Ms-Error-Code"); code != "" {
-		return fmt.Errorf("the storage answered %s (%s)", resp.Status, code)
-	}
-	return fmt.Errorf("the storage answered %s", resp.Status)
+	return &Refusal{Status: resp.StatusCode, Code: resp.Header.Get("X-Ms-Error-Code")}
 }

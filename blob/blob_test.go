@@ -2,6 +2,7 @@ package blob
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -44,9 +45,16 @@ func (s *storage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
 	case r.Method == http.MethodGet:
 		_, _ = w.Write(blob)
+	case exists && r.Header.Get("If-None-Match") == "*":
+		w.Header().Set("x-ms-error-code", "BlobAlreadyExists")
+		w.WriteHeader(http.StatusConflict)
 	case r.ContentLength < 0: // Blob Storage: no chunked bodies
 		w.WriteHeader(http.StatusLengthRequired)
-	case q.Get("comp") == "block":
+	case q.Get("comp") == "block": // which no condition is for
+		if r.Header.Get("If-None-Match") != "" {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
 		s.blocks[q.Get("blockid")] = body
 		w.WriteHeader(http.StatusCreated)
 	case q.Get("comp") == "blocklist":
@@ -99,6 +107,36 @@ func TestABlobIsReadAsItWasWritten(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestANewBlobReplacesNone(t *testing.T) {
+	for _, size := range []int{3, blockSize + 3} {
+		s, uri := newStorage(t)
+		c := New()
+		if err := c.PutNew(t.Context(), uri+"?"+sas, "b", bytes.NewReader(make([]byte, size))); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.PutNew(t.Context(), uri+"?"+sas, "b", bytes.NewReader(make([]byte, size+1))); !errors.Is(err, ErrExists) {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		if got := len(s.blobs["/account/container/b"]); got != size {
+			t.Errorf("the blob has %d bytes, not %d", got, size)
+		}
+	}
+}
+
+func TestAnotherAuthorityIsTrustedWhenItIsNamed(t *testing.T) {
+	s := &storage{blobs: map[string][]byte{}, blocks: map[string][]byte{}}
+	server := httptest.NewTLSServer(s)
+	t.Cleanup(server.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	if err := NewTrusting(roots).Put(t.Context(), server.URL+"/a/c?"+sas, "b", strings.NewReader("x")); err != nil {
+		t.Error(err)
+	}
+	if err := New().Put(t.Context(), server.URL+"/a/c?"+sas, "b", strings.NewReader("x")); err == nil {
+		t.Error("the system trusts it, too")
 	}
 }
 
