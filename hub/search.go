@@ -200,6 +200,9 @@ func (e *EventSearch) first(ctx context.Context) (int, error) {
 	for i := range e.partitions {
 		s := &e.partitions[i]
 		if len(s.waiting) == 0 {
+			if err := e.session.hub.builtIn.expire(ctx, i); err != nil {
+				return -1, err
+			}
 			var err error
 			if s.waiting, err = e.log.Read(ctx, i, s.next, searchAhead, readBytes); err != nil {
 				return -1, err
