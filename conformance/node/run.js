@@ -63,8 +63,7 @@ async function startHub(bin, dir) {
     '--certs-dir', path.join(dir, 'certs'),
     '--device', 'conformance-node',
     '--x509-ca', path.join(dir, 'device-ca.pem'),
-    '--consumer-group', 'dashboard',
-    '--consumer-group', 'archive',
+    '--consumer-group', 'configured',
     '--strict-ports',
   ], { stdio: ['ignore', out, out] });
   fs.closeSync(out);

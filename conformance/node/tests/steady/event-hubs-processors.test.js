@@ -6,6 +6,7 @@
 const assert = require('node:assert/strict');
 const { before, describe, test } = require('node:test');
 const { BlobCheckpointStore } = require('@azure/eventhubs-checkpointstore-blob');
+const eventHubs = require('../../support/event-hubs');
 const hub = require('../../support/hub');
 const service = require('../../support/service');
 const { Blobs } = require('../../support/blobs');
@@ -22,7 +23,8 @@ let entity;
 
 before(async () => {
   await service.load();
-  [, entity] = /EntityPath=([^;]+)/.exec(service.eventHubs);
+  entity = eventHubs.builtIn();
+  await eventHubs.putGroup(file, GROUP);
   blobs = await Blobs.open(file);
   talkers = await Talker.forEachPartition(file);
 });

@@ -5,6 +5,7 @@
 
 const assert = require('node:assert/strict');
 const { before, describe, test } = require('node:test');
+const eventHubs = require('../../support/event-hubs');
 const service = require('../../support/service');
 const { fileScope } = require('../../support/scope');
 const { Subscription, Talker, refusal, index, upTo } = require('../../support/events');
@@ -13,12 +14,14 @@ const STOLEN = 'ReceiverDisconnectedError'; // the SDK's name for amqp:link:stol
 const TOO_MANY = 'QuotaExceededError'; // and for amqp:resource-limit-exceeded
 const READERS = 5; // of one partition and consumer group, without owner level
 const GROUP = 'readers'; // the talker itself reads as $Default
+const OTHERS = 'other-readers';
 
 const file = fileScope();
 let talker;
 
 before(async () => {
   await service.load();
+  for (const group of [GROUP, OTHERS]) await eventHubs.putGroup(file, group);
   talker = await Talker.open(file);
   await talker.say(5);
 });
@@ -80,7 +83,7 @@ describe('an owner level', () => {
 
   test('counts for its own consumer group only', async (t) => {
     const owner = await established(t, { ownerLevel: 3 });
-    const others = [await established(t, { group: '$Default' }), await established(t, { group: 'others', ownerLevel: 1 })];
+    const others = [await established(t, { group: '$Default' }), await established(t, { group: OTHERS, ownerLevel: 1 })];
     for (const reader of [owner, ...others]) await stillReads(reader);
   });
 

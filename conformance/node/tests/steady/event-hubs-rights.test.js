@@ -7,6 +7,7 @@ const assert = require('node:assert/strict');
 const { before, describe, test } = require('node:test');
 const { AzureNamedKeyCredential, AzureSASCredential } = require('@azure/core-auth');
 const { EventHubConsumerClient } = require('@azure/event-hubs');
+const eventHubs = require('../../support/event-hubs');
 const service = require('../../support/service');
 const { token } = require('../../support/credentials');
 const { Subscription, Talker, index, refusal } = require('../../support/events');
@@ -24,7 +25,7 @@ let elsewhere; // the path of another
 before(async () => {
   await service.load();
   talker = await Talker.open(file);
-  [, hub] = /EntityPath=([^;]+)/.exec(service.eventHubs);
+  hub = eventHubs.builtIn();
   const path = (id) => `${hub}/ConsumerGroups/$Default/Partitions/${id}`;
   partition = path(talker.partitionId);
   elsewhere = path(talker.partitionId === '0' ? '1' : '0');

@@ -7,6 +7,7 @@ const assert = require('node:assert/strict');
 const { before, describe, test } = require('node:test');
 const WebSocket = require('ws');
 const { EventHubProducerClient, earliestEventPosition, latestEventPosition } = require('@azure/event-hubs');
+const eventHubs = require('../../support/event-hubs');
 const hub = require('../../support/hub');
 const service = require('../../support/service');
 const { fileScope } = require('../../support/scope');
@@ -40,14 +41,12 @@ before(async () => {
 /** The talker's events from a position on. */
 const readFrom = (t, startPosition, options = {}) => new Subscription(t, talker.partitionId, { startPosition, of: talker.device, ...options }).events;
 
-const entityOf = (connectionString) => /EntityPath=([^;]+)/.exec(connectionString)[1];
-const withEntity = (entity) => service.eventHubs.replace(/EntityPath=[^;]+/, `EntityPath=${entity}`);
 
 for (const [name, endpoint] of Object.entries(ENDPOINTS)) {
   describe(`the Event Hubs endpoint over ${name}`, () => {
     test('says its name, its age and its partitions', async (t) => {
       const properties = await consumer(t, endpoint()).getEventHubProperties();
-      assert.equal(properties.name, entityOf(service.eventHubs));
+      assert.equal(properties.name, eventHubs.builtIn());
       assert.deepEqual(properties.partitionIds, ['0', '1', '2', '3']);
       assert.ok(properties.createdOn <= await hub.now());
       assert.ok(properties.createdOn > new Date('2020-01-01'));
@@ -116,7 +115,7 @@ describe('where a reader starts', () => {
 
 describe('what is not there', () => {
   test('another event hub', async (t) => {
-    const nowhere = { connectionString: withEntity('nowhere') };
+    const nowhere = { connectionString: eventHubs.connectionString('nowhere') };
     await assert.rejects(consumer(t, nowhere).getEventHubProperties(), (err) => isOneOf(NOT_FOUND, err.code));
     await isOneOf(NOT_FOUND, await refusal(t, '0', nowhere));
   });
@@ -127,19 +126,32 @@ describe('what is not there', () => {
       isOneOf(OUT_OF_RANGE, await refusal(t, partition));
     }
   });
+
+  const beyond = {
+    'an offset': [() => ({ offset: String(Number(sent.at(-1).offset) + 1) }), /^The supplied offset '\d+' is invalid\. The last offset in the system is '\d+'/],
+    'a sequence number': [() => ({ sequenceNumber: sent.at(-1).sequenceNumber + 2 }), /^The supplied sequence number '\d+' is invalid\. The last sequence number in the system is '\d+'/],
+  };
+  for (const [what, [position, text]] of Object.entries(beyond)) {
+    test(`${what} behind the last event`, async (t) => {
+      const reader = new Subscription(t, talker.partitionId, { startPosition: position() });
+      const { code, message } = await reader.errors.take();
+      assert.equal(code, 'ArgumentError');
+      assert.match(message, text);
+    });
+  }
 });
 
 test('a producer is told that only devices send to this event hub', async (t) => {
   const producer = new EventHubProducerClient(service.eventHubs, { retryOptions: NO_RETRY });
   t.after(() => producer.close());
-  await assert.rejects(producer.sendBatch([{ body: 'hello' }]), { code: 'InvalidOperationError' });
+  await assert.rejects(producer.sendBatch([{ body: 'hello' }]), { code: 'UnauthorizedError', message: /'Send' claim/ });
 });
 
 describe("the hub's own address", () => {
   test('leads to the endpoint, as the documented sample follows it', async (t) => {
     const connectionString = await eventHubsConnectionString(service.connectionString);
     const properties = await consumer(t, { connectionString }).getEventHubProperties();
-    assert.equal(properties.name, entityOf(service.eventHubs));
+    assert.equal(properties.name, eventHubs.builtIn());
     const [event] = await readFrom(t, talker.start, { connectionString }).takeMany(1);
     assert.equal(index(event), 0);
   });
