@@ -88,12 +88,22 @@ func (e *Emulator) build() error {
 	e.hub, err = hub.New(hub.Config{
 		Engine: store.NewMemory(store.MemoryOptions{Partitions: o.Partitions, EventBytes: o.EventBytes}),
 		Clock:  e.clock, Logger: e.log, Metrics: e.metrics, AuthOff: o.AuthOff, CAs: o.CAs,
-		Poll: o.HTTPPoll, PollInterval: o.HTTPPollInterval, OnViolation: o.OnViolation, Retention: o.Retention, Blobs: blob.New(),
+		Poll: o.HTTPPoll, PollInterval: o.HTTPPollInterval, OnViolation: o.OnViolation, Retention: o.Retention, Blobs: blob.New(), Routing: e.routing(),
 	})
-	if err != nil {
-		return err
+	if err != nil && o.Routing == nil && e.seed.Routing != nil {
+		return fmt.Errorf("%s: %w", o.SeedName, err)
 	}
-	return nil
+	return err
+}
+
+// routing is the routing that the hub begins with.
+func (e *Emulator) routing() hub.Routing {
+	for _, r := range []*hub.Routing{e.options.Routing, e.seed.Routing} {
+		if r != nil {
+			return *r
+		}
+	}
+	return hub.Routing{}
 }
 
 // buildHeads makes the heads. The AMQP head tells its port in redirects, so the doors are bound by now.

@@ -51,6 +51,7 @@ type Options struct {
 	Retention        time.Duration       // how long telemetry is kept at most, by the hub's clock, 1 to 7 days [1 day]
 	ConsumerGroups   []string            // of the built-in endpoint, besides $Default
 	AuthOff          bool                // accept any credential
+	Routing          *hub.Routing        // where messages go, also after a reset [what the seed says, or else to the built-in endpoint]
 
 	CertsDir      string              // where the development CA is kept; empty: in memory only
 	Unconstrained bool                // make a CA without name constraints

@@ -20,6 +20,7 @@ const maxSeed = 64 << 20
 type seedFile struct {
 	Devices        []seedDevice `yaml:"devices"`
 	ConsumerGroups []string     `yaml:"consumerGroups"` // of the built-in endpoint
+	Routing        *hub.Routing `yaml:"routing"`
 }
 
 type seedDevice struct {

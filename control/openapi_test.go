@@ -199,6 +199,11 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{"DELETE", "/iolite/v1/eventhubs/alerts", "/iolite/v1/eventhubs/{name}", ""},
 		{"GET", "/iolite/v1/violations", "", ""},
 		{"DELETE", "/iolite/v1/violations", "", ""},
+		{"PUT", "/iolite/v1/routing", "", fullRouting},
+		{"GET", "/iolite/v1/routing", "", ""},
+		{"PUT", "/iolite/v1/routing", "", `{"routes":[{"name":"r"}]}`},
+		{"POST", "/iolite/v1/routing/test", "", `{"message":{"body":"{}"}}`},
+		{"POST", "/iolite/v1/routing/test", "", `{}`},
 		{"POST", "/iolite/v1/reset", "", ""},
 	}
 	called := map[string]bool{}

@@ -3,7 +3,7 @@
 //
 // Locks, in the order in which they may be taken:
 //
-//  0. configurations.change, then configurations.using; jobs.mu; transfers.mu; quota.mu
+//  0. routings.mu, then all gates; configurations.change, then configurations.using; jobs.mu; transfers.mu; quota.mu
 //  1. queue.mu: one identity's peer (its session, queue and poll memory), or a servicebound queue; never two of them at once
 //  2. peerShard.mu, violations.mu, provenTokens.mu, ServiceSession.mu, outbox.mu, pending.mu, jobRun.mu; gate.mu for reading, then Hub.modules
 //  3. services.mu, workers.mu; eventHubs.mu, then eventHub.mu
@@ -14,6 +14,7 @@
 package hub
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -58,6 +59,7 @@ type Config struct {
 	Blobs        Blobs                 // storage of import and export jobs [none: they are refused]
 	Storage      Storage               // where devices upload files to [none: uploads are refused]
 	UploadTTL    time.Duration         // life of the SAS URI of a file upload, 1 minute to 1 day [1 hour]
+	Routing      Routing               // that the hub begins with, and returns to when it is reset [everything to the built-in endpoint]
 }
 
 // Hub is one IoT Hub. All methods may be called from any goroutine.
@@ -94,6 +96,7 @@ type Hub struct {
 
 	configurations configurations
 	transfers      transfers
+	routings       routings
 
 	seed   maphash.Seed
 	shards [peerShards]peerShard
@@ -152,6 +155,9 @@ func New(cfg Config) (*Hub, error) {
 	h.configurations.misfits = rate.Sometimes{First: 10, Interval: 10 * time.Second}
 	h.transfers.hub = h
 	h.jobs = jobs{hub: h, store: cfg.Engine.Jobs(), active: map[string]*jobRun{}}
+	if err := h.resetRouting(context.Background()); err != nil {
+		return nil, err
+	}
 	return h, nil
 }
 

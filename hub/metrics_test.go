@@ -68,6 +68,9 @@ func TestMetricsCountWhatHappens(t *testing.T) {
 		"iothub_d2c_telemetry_ingress_all_protocol_total mqtt": 2, "iothub_d2c_telemetry_ingress_success_total mqtt": 2, "iothub_daily_message_quota_used": 4,
 		"iothub_device_data_usage_bytes_total": 66, "iothub_device_data_usage_v2_bytes_total": 66, // two deliveries, with their addresses
 		"iothub_devices_total_devices": 2, "iothub_total_device_count": 2,
+		"iothub_d2c_endpoints_egress_built_in_events_total": 2, "iothub_d2c_telemetry_egress_success_total": 2,
+		"iothub_routing_deliveries_total events builtin null success Device Messages":      2,
+		"iothub_routing_data_size_in_bytes_delivered_total events builtin Device Messages": 52,
 	}
 	if diff := cmp.Diff(want, values(t, r)); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"strings"
+	"unicode/utf8"
 )
 
 // slots is the number of logical partitions that keys are spread over before those are dealt out to the real ones.
@@ -15,7 +16,8 @@ func PartitionOf(key string, n int) int {
 	if n <= 1 {
 		return 0
 	}
-	c, b := lookup3([]byte(strings.ToUpper(key)), 0, 0)
+	var upper [128]byte // longer than any device id: no memory is needed for one
+	c, b := lookup3(appendUpper(upper[:0], key), 0, 0)
 	slot := int(int16(c^b)) % slots
 	if slot < 0 {
 		slot = -slot
@@ -25,6 +27,21 @@ func PartitionOf(key string, n int) int {
 		return slot / (width + 1)
 	}
 	return min((slot-wide)/width, n-1)
+}
+
+// appendUpper appends s in capitals.
+func appendUpper(b []byte, s string) []byte {
+	for i := range len(s) {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			return append(b[:len(b)-i], strings.ToUpper(s)...)
+		}
+		if 'a' <= c && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		b = append(b, c)
+	}
+	return b
 }
 
 // lookup3 is Bob Jenkins' hash of 2006 with two results, published as hashlittle2; c and b go in as seeds.

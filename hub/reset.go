@@ -49,6 +49,8 @@ func (h *Hub) Reset(ctx context.Context) error {
 // empty forgets what is stored, and begins a new era in the same moment: who looked something up before belongs to the old one, and
 // is either refused, or found and ended by the sweeps that follow.
 func (h *Hub) empty(ctx context.Context) error {
+	h.routings.mu.Lock()
+	defer h.routings.mu.Unlock()
 	for i := range h.gates {
 		h.gates[i].mu.Lock()
 		defer h.gates[i].mu.Unlock()
@@ -58,5 +60,5 @@ func (h *Hub) empty(ctx context.Context) error {
 	}
 	h.eventHubs.clear(h.builtIn)
 	h.era.Add(1)
-	return nil
+	return h.resetRouting(ctx)
 }

@@ -3,6 +3,8 @@ package hub
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 
 	"github.com/iolite-emulator/iolite/store"
 )
@@ -70,15 +72,16 @@ type Route struct {
 	Source        RouteSource `json:"source"`
 	Condition     string      `json:"condition,omitempty"` // in the routing query language ["true"]
 	EndpointNames []string    `json:"endpointNames"`       // exactly one, as in the real hub
-	IsEnabled     bool        `json:"isEnabled"`
+	IsEnabled     *bool       `json:"isEnabled,omitempty"` // [true]
 }
 
 // FallbackRoute takes the device messages that no route takes.
 type FallbackRoute struct {
-	Source        RouteSource `json:"source,omitempty"` // DeviceMessages
-	Condition     string      `json:"condition,omitempty"`
-	EndpointNames []string    `json:"endpointNames"` // the built-in endpoint
-	IsEnabled     bool        `json:"isEnabled"`
+	Name          string      `json:"name,omitempty"`
+	Source        RouteSource `json:"source,omitempty"`        // DeviceMessages
+	Condition     string      `json:"condition,omitempty"`     // ["true"]
+	EndpointNames []string    `json:"endpointNames,omitempty"` // exactly one ["events"]
+	IsEnabled     *bool       `json:"isEnabled,omitempty"`     // [true]
 }
 
 // Enrichment adds an application property to messages on their way to some endpoints.
@@ -100,15 +103,77 @@ type Sink interface {
 	Close() error
 }
 
+// routings are the routing in force and the way to another one.
+type routings struct {
+	mu      sync.Mutex // held while the routing changes; before any gate
+	current atomic.Pointer[router]
+}
+
+// Routing returns the routing in force with all defaults filled in.
+func (h *Hub) Routing() Routing { return h.routings.current.Load().routing.clone() }
+
+// SetRouting replaces the whole routing, or nothing when it fails. Messages that are being sent meanwhile go by the old or by the new one, and
+// when it returns, none goes by the old one any more. Event hubs and waiting messages of endpoints that are gone, are gone with them; those of
+// endpoints that stay are kept. CodeArgumentInvalid says what is wrong, and where.
+func (h *Hub) SetRouting(ctx context.Context, to Routing) error {
+	h.routings.mu.Lock()
+	defer h.routings.mu.Unlock()
+	old := h.routings.current.Load()
+	r, err := h.newRouter(to)
+	if err != nil {
+		return err
+	}
+	if err := h.openEndpoints(ctx, r); err != nil {
+		return errors.Join(err, h.dropEndpoints(ctx, r, old))
+	}
+	h.routings.current.Store(r)
+	for i := range h.gates { // whoever is inside may go by the old one
+		h.gates[i].mu.Lock()
+		h.gates[i].mu.Unlock() //nolint:staticcheck // it is enough to have been alone
+	}
+	return h.dropEndpoints(ctx, old, r)
+}
+
+// dropEndpoints drops the endpoints that are in one router and not in the next.
+func (h *Hub) dropEndpoints(ctx context.Context, old, next *router) error {
+	for _, e := range old.endpoints[builtInPlace+1:] {
+		if n := next.find(e.name); e.log != nil && (n == nil || n.external != e.external) {
+			if err := e.drop(ctx, h); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// resetRouting returns to the routing that the hub began with. The caller holds routings.mu, and every gate if there are sessions.
+func (h *Hub) resetRouting(ctx context.Context) error {
+	r, err := h.newRouter(h.cfg.Routing)
+	if err != nil {
+		return err
+	}
+	if err := h.openEndpoints(ctx, r); err != nil {
+		return err
+	}
+	h.routings.current.Store(r)
+	return nil
+}
+
 // routed says whether messages of a source go anywhere; who makes them looks here first, since most hubs have no routes.
-func (h *Hub) routed(source RouteSource) bool { return source == DeviceMessages }
+func (h *Hub) routed(source RouteSource) bool {
+	return h.routings.current.Load().sources[sourceIndex(source)].routed
+}
 
 // deliver stores messages of one device where the routes want them. All are of one source and one partition, and the caller is
 // inside the gate of that partition (enter). On return they are as durable as the engine makes them.
 func (h *Hub) deliver(ctx context.Context, source RouteSource, partition int, messages ...store.Event) error {
-	if !h.routed(source) {
-		return nil
+	r := h.routings.current.Load()
+	s := &r.sources[sourceIndex(source)]
+	switch {
+	case s.builtInOnly:
+		return r.endpoints[builtInPlace].append(ctx, s.index, partition, messages)
+	case s.routed:
+		return h.dispatch(ctx, r, s, partition, messages)
 	}
-	_, err := h.events.Append(ctx, partition, messages...)
-	return err
+	return nil
 }

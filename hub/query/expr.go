@@ -197,8 +197,9 @@ func (a *arithmetic) eval(row Row) value {
 
 // call is a call of a function.
 type call struct {
-	apply func(Row, []expr) value
-	args  []expr
+	apply  func(Row, []expr) value
+	args   []expr
+	result document.Kind // what it comes to when it is defined; Undefined when that is not known
 }
 
 func (c *call) eval(row Row) value { return c.apply(row, c.args) }

@@ -84,8 +84,9 @@ var keywords = map[string]bool{
 
 // lexer cuts a text into tokens.
 type lexer struct {
-	text string
-	at   int
+	text   string
+	at     int
+	routes bool // the text is a condition of a route
 }
 
 // next returns the next token.
@@ -103,12 +104,12 @@ func (l *lexer) next() (token, *SyntaxError) {
 		return l.quoted(t, c)
 	case c >= '0' && c <= '9':
 		return l.number(t)
-	case strings.HasPrefix(l.text[l.at:], "[["):
+	case !l.routes && strings.HasPrefix(l.text[l.at:], "[["):
 		return l.escapedName(t)
 	}
 	if word := l.word(); word != "" {
 		t.kind, t.text = wordToken, word
-		if upper := strings.ToUpper(word); keywords[upper] {
+		if upper := strings.ToUpper(word); l.keywords()[upper] {
 			t.kind, t.text = keywordToken, upper
 		}
 		return t, nil
@@ -119,6 +120,10 @@ func (l *lexer) next() (token, *SyntaxError) {
 // word takes the longest word that begins here, maybe an empty one.
 func (l *lexer) word() string {
 	start := l.at
+	if l.routes {
+		l.at += routeWord(l.text[l.at:])
+		return l.text[start:l.at]
+	}
 	for l.at < len(l.text) {
 		r, size := utf8.DecodeRuneInString(l.text[l.at:])
 		if r != '_' && r != '$' && !unicode.IsLetter(r) && (l.at == start || !unicode.IsDigit(r)) {
@@ -142,11 +147,19 @@ func (l *lexer) mark(t token) (token, *SyntaxError) {
 	}
 	if strings.IndexByte("=<>+-*/%(),.[]", rest[0]) < 0 {
 		r, _ := utf8.DecodeRuneInString(rest)
-		return t, l.fail(t.at, "the character "+strconv.QuoteRune(r)+" cannot stand here; unusual names are written [[name]]")
+		return t, l.fail(t.at, "the character "+strconv.QuoteRune(r)+" cannot stand here"+l.wayRound())
 	}
 	l.at++
 	t.text = rest[:1]
 	return t, nil
+}
+
+// wayRound says how a name with characters that cannot stand in one is written.
+func (l *lexer) wayRound() string {
+	if l.routes {
+		return ""
+	}
+	return "; unusual names are written [[name]]"
 }
 
 // escapedName takes a name in double brackets.
@@ -254,6 +267,13 @@ func isNumberByte(s string, i int) bool {
 		return i > 0 && (s[i-1] == 'e' || s[i-1] == 'E') && !strings.HasPrefix(s, "0x") && !strings.HasPrefix(s, "0X")
 	}
 	return false
+}
+
+func (l *lexer) keywords() map[string]bool {
+	if l.routes {
+		return routeKeywords
+	}
+	return keywords
 }
 
 func (l *lexer) fail(at int, message string) *SyntaxError { return syntaxError(l.text, at, message) }

@@ -21,7 +21,7 @@ const (
 
 // Parse reads a query. Its error is a *SyntaxError.
 func Parse(text string) (*Query, error) {
-	p, err := newParser(text)
+	p, err := newParser(text, false)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func Parse(text string) (*Query, error) {
 // ParseCondition reads a condition that stands alone: nothing, "*", an expression, or FROM with an optional WHERE. Its error is a
 // *SyntaxError.
 func ParseCondition(text string) (*Condition, error) {
-	p, err := newParser(text)
+	p, err := newParser(text, false)
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +50,7 @@ func ParseCondition(text string) (*Condition, error) {
 // comes to its end.
 type parser struct {
 	lexer      lexer
+	routes     bool  // the text is a condition of a route
 	token      token // the next one
 	err        error // a *SyntaxError
 	depth      int
@@ -60,14 +61,14 @@ type parser struct {
 	attributes []*attribute // not resolved yet: SELECT comes before FROM
 }
 
-func newParser(text string) (*parser, error) {
+func newParser(text string, routes bool) (*parser, error) {
 	if len(text) > maxLength && utf8.RuneCountInString(text) > maxLength {
 		return nil, syntaxError(text, len(text), "the query is longer than "+strconv.Itoa(maxLength)+" characters")
 	}
 	if !utf8.ValidString(text) {
 		return nil, syntaxError(text, validLength(text), "the query is no valid UTF-8")
 	}
-	p := &parser{lexer: lexer{text: text}}
+	p := &parser{lexer: lexer{text: text, routes: routes}, routes: routes}
 	p.advance()
 	return p, nil
 }
@@ -204,7 +205,12 @@ func (p *parser) end() {
 
 // unsupported fails when the next token is a word of SQL that IoT Hub does not have.
 func (p *parser) unsupported() {
-	if word := strings.ToUpper(p.token.text); (p.token.kind == wordToken || p.token.kind == keywordToken) && elsewhere[word] {
+	word := strings.ToUpper(p.token.text)
+	switch {
+	case p.token.kind != wordToken && p.token.kind != keywordToken:
+	case p.routes && missingInRoutes[word]:
+		p.fail(p.token.at, word+" is not supported in conditions of routes")
+	case elsewhere[word]:
 		p.fail(p.token.at, word+" is not supported by IoT Hub's query language")
 	}
 }
@@ -343,15 +349,19 @@ func newOr(parts []expr) expr { return or(parts) }
 
 // joined reads one or more parts with a keyword between them.
 func (p *parser) joined(word string, part func() expr, join func([]expr) expr) expr {
+	at := p.token.at
 	first := part()
 	if p.token.kind != keywordToken || p.token.text != word {
 		return first
 	}
+	p.needTruth(first, at, word)
 	parts := []expr{first}
 	for p.token.kind == keywordToken && p.token.text == word {
 		p.count(p.token.at)
 		p.advance()
+		at = p.token.at
 		parts = append(parts, part())
+		p.needTruth(parts[len(parts)-1], at, word)
 	}
 	return join(parts)
 }
@@ -364,7 +374,9 @@ func (p *parser) negated() expr {
 	p.count(at)
 	p.enter()
 	defer p.leave()
-	return not{p.negated()}
+	of := p.negated()
+	p.needTruth(of, at, "NOT")
+	return not{of}
 }
 
 func (p *parser) relation() expr {
@@ -375,8 +387,10 @@ func (p *parser) relation() expr {
 		case t.kind == markToken && isComparison:
 			p.count(t.at)
 			p.advance()
-			left = &comparison{left: left, right: p.sum(), holds: holds}
-		case p.takeKeyword("IN"), p.takeKeyword("NIN"):
+			right := p.sum()
+			p.needComparable(left, right, t)
+			left = &comparison{left: left, right: right, holds: holds}
+		case p.takeKeyword("IN"), p.takeKeyword("NIN"): // in conditions of routes they are no keywords
 			p.count(t.at)
 			if p.token.kind != markToken || p.token.text != "[" {
 				p.expected("an array such as ['a', 'b']")
@@ -401,7 +415,9 @@ func (p *parser) arithmetic(a, b, c string, part func() expr) expr {
 		t := p.token
 		p.count(t.at)
 		p.advance()
-		left = &arithmetic{left: left, right: part(), compute: operators[t.text]}
+		right := part()
+		p.needNumbers(left, right, t)
+		left = &arithmetic{left: left, right: right, compute: operators[t.text]}
 	}
 	return left
 }
@@ -418,6 +434,7 @@ func (p *parser) unary() expr {
 	defer p.leave()
 	zero := constant{ofNumber(ofInt(0), true)}
 	e := &arithmetic{left: zero, right: p.unary(), compute: operators[t.text]}
+	p.needNumbers(zero, e.right, t)
 	if _, isConstant := e.right.(constant); isConstant {
 		return constant{e.eval(nil)}
 	}
@@ -428,6 +445,9 @@ func (p *parser) primary() expr {
 	t := p.token
 	switch {
 	case t.kind == markToken && t.text == "[":
+		if p.routes {
+			p.fail(t.at, "arrays cannot stand in conditions of routes")
+		}
 		return constant{arrayOf(p.array())}
 	case p.takeMark("("):
 		e := p.expression()
@@ -439,6 +459,8 @@ func (p *parser) primary() expr {
 		}
 	case t.kind == wordToken && p.parenthesisFollows():
 		return p.call()
+	case p.routes && t.kind == wordToken:
+		return p.routeAttribute()
 	case t.kind == wordToken || t.kind == nameToken:
 		p.unsupported()
 		return p.attribute()
@@ -528,7 +550,7 @@ func arrayOf(values []value) value {
 func (p *parser) call() expr {
 	word, _ := p.function()
 	name := strings.ToUpper(word.text)
-	f, known := functions[name]
+	f, known := p.lookUp(name)
 	if !known {
 		if _, isAggregate := aggregates[name]; isAggregate {
 			p.fail(word.at, name+" is an aggregate and stands in SELECT only")
@@ -539,10 +561,11 @@ func (p *parser) call() expr {
 		p.fail(word.at, "CONCAT, LOWER and UPPER are called more than "+strconv.Itoa(maxMakers)+" times")
 	}
 	args := p.arguments()
+	p.needArguments(name, args, word.at)
 	if len(args) < f.least || len(args) > f.most {
 		p.fail(word.at, name+" takes "+f.arguments()+", not "+strconv.Itoa(len(args)))
 	}
-	return &call{apply: f.apply, args: args}
+	return &call{apply: f.apply, args: args, result: p.result(name)}
 }
 
 func (p *parser) arguments() (args []expr) {

@@ -1,0 +1,341 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"math/bits"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/iolite-emulator/iolite/hub/query"
+	"github.com/iolite-emulator/iolite/store"
+)
+
+// routeSources are all sources; their places here index what is kept for each.
+var routeSources = [...]RouteSource{
+	DeviceMessages, TwinChangeEvents, DeviceLifecycleEvents, DeviceConnectionStateEvents, DigitalTwinChangeEvents, DeviceJobLifecycleEvents,
+}
+
+// sourceIndex returns the place of a source.
+func sourceIndex(source RouteSource) int {
+	for i, s := range routeSources {
+		if s == source {
+			return i
+		}
+	}
+	panic("hub: there is no route source " + string(source))
+}
+
+// builtInPlace is the place of the built-in endpoint.
+const builtInPlace = 0
+
+// router is a Routing made ready for use. It never changes.
+type router struct {
+	routing   Routing     // complete and valid
+	endpoints []*endpoint // at most maxEndpoints and the built-in one, which is the first
+	sources   [len(routeSources)]routeTable
+}
+
+// routeTable is what becomes of the messages of one source.
+type routeTable struct {
+	index       int
+	routed      bool // some go somewhere, or are counted as orphaned
+	builtInOnly bool // all go to the built-in endpoint and nowhere else, as they are
+	routes      []compiledRoute
+	fallback    *compiledRoute // nil when disabled, and for sources that have none
+}
+
+// compiledRoute is an enabled route.
+type compiledRoute struct {
+	condition *query.RouteCondition
+	endpoint  int
+}
+
+// endpointSet has a bit for each endpoint of a router.
+type endpointSet uint16
+
+// endpoint is where messages go: an event hub of this process, or the log where they wait to be delivered elsewhere.
+type endpoint struct {
+	name        string
+	kind        EndpointType
+	external    bool
+	log         store.EventLog
+	enrichments []enrichment
+	meters      [len(routeSources)]*routeMeter
+}
+
+// newRouter checks a routing and makes a router of it, whose endpoints are to be opened.
+func (h *Hub) newRouter(from Routing) (*router, error) {
+	routing, err := h.completeRouting(from)
+	if err != nil {
+		return nil, err
+	}
+	r := &router{routing: routing}
+	r.endpoints = append(r.endpoints, &endpoint{name: builtInEndpoint, kind: EndpointBuiltIn, log: h.events})
+	r.addEndpoints()
+	if err := h.compileRoutes(r); err != nil {
+		return nil, err
+	}
+	if err := h.checkPartitions(&r.routing); err != nil {
+		return nil, err
+	}
+	for _, e := range r.endpoints {
+		for i, source := range routeSources {
+			e.meters[i] = h.metrics.routing.meter(e.kind, e.name, source)
+		}
+		for _, n := range r.routing.Enrichments {
+			e.enrich(n)
+		}
+	}
+	for i := range r.sources {
+		r.sources[i].settle(r.endpoints)
+	}
+	return r, nil
+}
+
+// addEndpoints lists the custom endpoints.
+func (r *router) addEndpoints() {
+	add := func(kind EndpointType, name string, external bool) {
+		r.endpoints = append(r.endpoints, &endpoint{name: name, kind: kind, external: external})
+	}
+	for _, e := range r.routing.Endpoints.EventHubs {
+		add(EndpointEventHubs, e.Name, e.ConnectionString != "")
+	}
+	for _, e := range r.routing.Endpoints.ServiceBusQueues {
+		add(EndpointQueues, e.Name, true)
+	}
+	for _, e := range r.routing.Endpoints.ServiceBusTopics {
+		add(EndpointTopics, e.Name, true)
+	}
+	for _, e := range r.routing.Endpoints.StorageContainers {
+		add(EndpointStorage, e.Name, true)
+	}
+}
+
+// checkPartitions refuses another number of partitions for an event hub that is there: its events would be lost.
+func (h *Hub) checkPartitions(r *Routing) error {
+	for i, e := range r.Endpoints.EventHubs {
+		if e.ConnectionString != "" {
+			continue
+		}
+		if there, err := h.findEventHub(e.Name); err == nil && there.log.Partitions() != e.Partitions {
+			return h.routingError(at("endpoints.eventHubs", i, e.Name)+".partitions", fmt.Sprintf("this event hub has %d, and their number cannot change", there.log.Partitions()))
+		}
+	}
+	return nil
+}
+
+// openEndpoints opens the logs of the endpoints.
+func (h *Hub) openEndpoints(ctx context.Context, r *router) error {
+	for place := range r.endpoints {
+		if err := h.openEndpoint(ctx, r, place); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *Hub) openEndpoint(ctx context.Context, r *router, place int) (err error) {
+	switch e := r.endpoints[place]; {
+	case e.external:
+		e.log, err = h.cfg.Engine.EventHubs().Open(ctx, e.waiting(), 1) // one, so that what waits stays in one order
+	case place > builtInPlace:
+		config := &r.routing.Endpoints.EventHubs[place-1] // they come right after the built-in endpoint
+		var hub *eventHub
+		if hub, err = h.openEventHub(ctx, config.Name, config.Partitions, config.ConsumerGroups); err == nil {
+			e.log = hub.log
+		}
+	}
+	return err
+}
+
+// waiting is the name of the log where messages wait for an endpoint outside.
+func (e *endpoint) waiting() string { return "waiting/" + strings.ToLower(e.name) }
+
+// drop forgets what an endpoint holds; readers of an event hub end.
+func (e *endpoint) drop(ctx context.Context, h *Hub) error {
+	if e.external {
+		return h.cfg.Engine.EventHubs().Drop(ctx, e.waiting())
+	}
+	return h.dropEventHub(ctx, e.name)
+}
+
+// find returns the endpoint with a name, nil when there is none, or no router.
+func (r *router) find(name string) *endpoint {
+	if r == nil {
+		return nil
+	}
+	if i := r.place(name); i >= 0 {
+		return r.endpoints[i]
+	}
+	return nil
+}
+
+// place returns the place of the endpoint with a name, -1 when there is none.
+func (r *router) place(name string) int {
+	for i, e := range r.endpoints {
+		if strings.EqualFold(e.name, name) {
+			return i
+		}
+	}
+	return -1
+}
+
+// compileRoutes fills the tables of the sources.
+func (h *Hub) compileRoutes(r *router) error {
+	for i := range r.sources {
+		r.sources[i].index = i
+	}
+	for i := range r.routing.Routes {
+		route := &r.routing.Routes[i]
+		c, err := h.compileRoute(r, at("routes", i, route.Name), route.Condition, route.EndpointNames)
+		if err != nil {
+			return err
+		}
+		if *route.IsEnabled {
+			s := &r.sources[sourceIndex(route.Source)]
+			s.routes = append(s.routes, c)
+		}
+	}
+	f := r.routing.FallbackRoute
+	c, err := h.compileRoute(r, "fallbackRoute", f.Condition, f.EndpointNames)
+	if err == nil && *f.IsEnabled {
+		r.sources[sourceIndex(DeviceMessages)].fallback = &c
+	}
+	return err
+}
+
+func (h *Hub) compileRoute(r *router, at, condition string, endpointNames []string) (c compiledRoute, err error) {
+	if len(endpointNames) != 1 {
+		return c, h.routingError(at+".endpointNames", "exactly one endpoint must be named")
+	}
+	if c.endpoint = r.place(endpointNames[0]); c.endpoint < 0 {
+		return c, h.routingError(at+".endpointNames", "there is no endpoint "+strconv.Quote(endpointNames[0]))
+	}
+	if c.condition, err = query.ParseRouteCondition(condition); err != nil {
+		return c, h.routingError(at+".condition", err.Error())
+	}
+	return c, nil
+}
+
+// settle finds the short way for a source.
+func (s *routeTable) settle(endpoints []*endpoint) {
+	isDevice := routeSources[s.index] == DeviceMessages
+	s.routed = isDevice || len(s.routes) > 0
+	if len(s.routes) > 0 || !isDevice || s.fallback == nil {
+		return
+	}
+	s.builtInOnly = s.fallback.endpoint == builtInPlace && s.fallback.condition.IsAlways() && len(endpoints[builtInPlace].enrichments) == 0
+}
+
+// choose returns the endpoints that a message goes to: each of those whose route it matches, or that of the fallback route.
+func (s *routeTable) choose(m *routeMessage) (to endpointSet, byFallback bool) {
+	for i := range s.routes {
+		r := &s.routes[i]
+		if bit := endpointSet(1) << r.endpoint; to&bit == 0 && m.matches(r.condition) {
+			to |= bit
+		}
+	}
+	if to == 0 && s.fallback != nil && m.matches(s.fallback.condition) {
+		return 1 << s.fallback.endpoint, true
+	}
+	return to, false
+}
+
+// delivery is the work of one deliver.
+type delivery struct {
+	message routeMessage
+	to      []endpointSet // of each message
+	batch   []store.Event
+}
+
+var deliveries = sync.Pool{New: func() any { return new(delivery) }}
+
+func (d *delivery) release() {
+	d.message = routeMessage{}
+	clear(d.batch)
+	d.to, d.batch = d.to[:0], d.batch[:0]
+	deliveries.Put(d)
+}
+
+// dispatch stores messages at each endpoint that one of the routes sends them to.
+func (h *Hub) dispatch(ctx context.Context, r *router, s *routeTable, partition int, messages []store.Event) error {
+	d := deliveries.Get().(*delivery)
+	defer d.release()
+	d.message.hub = h
+	var some endpointSet
+	every := ^endpointSet(0)
+	for i := range messages {
+		d.message.read(&messages[i])
+		to, byFallback := s.choose(&d.message)
+		d.to = append(d.to, to)
+		some |= to
+		every &= to
+		switch {
+		case byFallback:
+			r.endpoints[bits.TrailingZeros16(uint16(to))].meters[s.index].fall(1)
+		case to == 0 && routeSources[s.index] == DeviceMessages:
+			h.metrics.routing.orphan(DeviceMessages, 1)
+		}
+	}
+	for ; some != 0; some &= some - 1 {
+		i := bits.TrailingZeros16(uint16(some))
+		e, batch := r.endpoints[i], messages
+		if bit := endpointSet(1) << i; every&bit == 0 || len(e.enrichments) > 0 {
+			batch = d.collect(e, s, bit, messages)
+		}
+		if err := e.append(ctx, s.index, partition, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// collect returns the messages for one endpoint, with its enrichments.
+func (d *delivery) collect(e *endpoint, s *routeTable, bit endpointSet, messages []store.Event) []store.Event {
+	clear(d.batch)
+	d.batch = d.batch[:0]
+	for i := range messages {
+		if d.to[i]&bit == 0 {
+			continue
+		}
+		d.batch = append(d.batch, messages[i])
+		if len(e.enrichments) == 0 || routeSources[s.index] == DigitalTwinChangeEvents { // "message enrichments don't apply to digital twin change events"
+			continue
+		}
+		one := &d.batch[len(d.batch)-1]
+		d.message.read(&messages[i])
+		if !e.stamp(one, &d.message) {
+			d.batch = d.batch[:len(d.batch)-1]
+			e.meters[s.index].refuse(1)
+		}
+	}
+	return d.batch
+}
+
+// append stores messages of one device. A partition of another number of partitions is found by their key.
+func (e *endpoint) append(ctx context.Context, source, partition int, messages []store.Event) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	from := partition
+	if n := e.log.Partitions(); n == 1 {
+		partition = 0
+	} else if e.kind != EndpointBuiltIn {
+		partition = PartitionOf(messages[0].PartitionKey, n)
+	}
+	if _, err := e.log.Append(ctx, partition, messages...); err != nil {
+		return err
+	}
+	if e.external {
+		return nil // whoever delivers them counts
+	}
+	size := 0
+	for i := range messages {
+		m := &messages[i]
+		size += messageSize(&m.SystemProperties, m.Properties, m.Body)
+	}
+	e.meters[source].stored(from, len(messages), size, messages[0].Enqueued)
+	return nil
+}
