@@ -126,7 +126,7 @@ func (h *Hub) bulkOne(ctx context.Context, era int64, item BulkItem) error {
 		if mode.match {
 			etag = item.Identity.ETag
 		}
-		return h.delete(ctx, key, etag)
+		return h.delete(ctx, era, key, etag)
 	}
 	body, err := h.bulkTwin(item)
 	if err != nil {
@@ -134,7 +134,7 @@ func (h *Hub) bulkOne(ctx context.Context, era int64, item BulkItem) error {
 	}
 	isNew := false
 	if !mode.twin {
-		if isNew, err = h.bulkIdentity(ctx, item.Identity, mode); err != nil {
+		if isNew, err = h.bulkIdentity(ctx, era, item.Identity, mode); err != nil {
 			return err
 		}
 		if !body.tags.IsDefined() && !body.desired.IsDefined() {
@@ -153,7 +153,7 @@ func (h *Hub) bulkOne(ctx context.Context, era int64, item BulkItem) error {
 }
 
 // bulkIdentity creates or updates an identity, and reports whether it is new.
-func (h *Hub) bulkIdentity(ctx context.Context, id store.Identity, mode bulkMode) (isNew bool, err error) {
+func (h *Hub) bulkIdentity(ctx context.Context, era int64, id store.Identity, mode bulkMode) (isNew bool, err error) {
 	etag := "*"
 	if mode.match {
 		etag = id.ETag
@@ -163,10 +163,10 @@ func (h *Hub) bulkIdentity(ctx context.Context, id store.Identity, mode bulkMode
 		mode.create = errors.Is(err, store.ErrNotFound)
 	}
 	if mode.create {
-		_, err = h.create(ctx, id)
+		_, err = h.create(ctx, era, id)
 		return true, err
 	}
-	_, err = h.update(ctx, id, etag)
+	_, err = h.update(ctx, era, id, etag)
 	return false, err
 }
 

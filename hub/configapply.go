@@ -247,12 +247,9 @@ func (c *configurations) makeModules(ctx context.Context, set *ruleSet, row *sto
 		if r.kind != edgeContent || !r.condition.matches(storedRow(row)) {
 			continue
 		}
-		if !c.hub.enter(0, set.era) {
+		if err := c.hub.makeModules(ctx, set.era, row.DeviceID, r.content); isCode(err, CodeClosed) {
 			return
-		}
-		err := c.hub.makeModules(ctx, row.DeviceID, r.content)
-		c.hub.leave(0)
-		if err != nil {
+		} else if err != nil {
 			c.hub.log.Warn("a deployment cannot make its modules", "configuration", r.ID, "device", row.DeviceID, "error", err)
 		}
 	}
@@ -267,7 +264,7 @@ func ignoreNotFound(err error) error {
 
 // makeModules registers the modules that a deployment has properties for and that the device does not have. Edge devices' own modules are
 // registered with them.
-func (h *Hub) makeModules(ctx context.Context, deviceID string, c content) error {
+func (h *Hub) makeModules(ctx context.Context, era int64, deviceID string, c content) error {
 	for id := range c.parts {
 		key := store.Key{DeviceID: deviceID, ModuleID: id}
 		if _, err := h.registry.Get(ctx, key); !errors.Is(err, store.ErrNotFound) {
@@ -277,7 +274,7 @@ func (h *Hub) makeModules(ctx context.Context, deviceID string, c content) error
 		if err := h.complete(&module); err != nil {
 			return err
 		}
-		if _, err := h.createModule(ctx, module); err != nil && !isCode(err, CodeModuleAlreadyExists) {
+		if _, err := h.createModule(ctx, era, module); err != nil && !isCode(err, CodeModuleAlreadyExists) {
 			return err
 		}
 	}
@@ -288,8 +285,14 @@ func (h *Hub) makeModules(ctx context.Context, deviceID string, c content) error
 // that what back ends write over a configuration stays.
 func (c *configurations) settle(ctx context.Context, set *ruleSet, key store.Key, changed *rule) error {
 	// So that changes are told in their order, and nobody plans with what another is about to write.
+	wanted := c.hub.twinNoticed()
+	gate := c.hub.gateFor(wanted, key)
 	p := c.hub.lockPeer(key)
 	defer c.hub.unlockPeer(p)
+	if !c.hub.enter(gate, set.era) {
+		return nil // a reset has forgotten all of it
+	}
+	defer c.hub.leave(gate)
 	for {
 		plan, row, err := c.plan(ctx, set, key, changed)
 		if err != nil || plan == nil {
@@ -297,24 +300,24 @@ func (c *configurations) settle(ctx context.Context, set *ruleSet, key store.Key
 		}
 		stored := row.Twin.Version
 		completeTwin(&row)
-		patch, tell := plan.carryOut(&row.Twin, c.hub.clock.Now())
+		before, now := row.Twin, c.hub.clock.Now()
+		patch := plan.carryOut(&row.Twin, now)
 		if err := c.hub.checkPart(desiredPath, row.Twin.Desired.Value, twin.MaxSection); err != nil {
 			c.misfits.Do(func() { c.hub.log.Warn("configurations do not fit into a twin", "device", key, "error", err) })
 			return nil
 		}
-		if !c.hub.enter(0, set.era) {
-			return nil // a reset has forgotten all of it
-		}
 		err = c.hub.twins.UpdateTwin(ctx, key, row.GenerationID, stored, row.Twin)
-		c.hub.leave(0)
 		if errors.Is(err, store.ErrConflict) {
 			continue
 		}
 		if err == nil {
 			_ = c.hub.did(opConfigurationTwin, key, nil, 0, nil)
 		}
-		if err == nil && tell {
+		if err == nil && patch.IsDefined() {
 			p.tellDesired(&row, patch)
+		}
+		if err == nil && wanted {
+			err = c.hub.notifyTwin(ctx, gate, &before, &row, twinDelta{desired: patch}, now)
 		}
 		return err
 	}
@@ -437,22 +440,22 @@ func (p *plan) changes(have document.Value) bool {
 	return len(p.wanted.Members()) > 0
 }
 
-// carryOut changes a twin, and returns what the device is to be told, and whether it is told at all.
-func (p *plan) carryOut(t *store.Twin, now time.Time) (patch document.Value, tell bool) {
+// carryOut changes a twin, and returns what the device is to be told: Undefined when its desired properties stay as they are.
+func (p *plan) carryOut(t *store.Twin, now time.Time) document.Value {
 	t.Version++
 	t.Configurations = p.statuses
 	old := t.Desired.Value
 	if !p.changes(old) {
-		return patch, false
+		return document.Value{}
 	}
 	t.Writes++
 	next(&t.Desired, now)
 	if p.whole {
 		t.Desired.Value = twin.Replace(p.wanted, stampOf(t.Desired))
-		return twin.Difference(old, t.Desired.Value), true
+		return twin.Difference(old, t.Desired.Value)
 	}
 	t.Desired.Value = twin.Merge(old, p.wanted, stampOf(t.Desired))
-	return p.wanted, true
+	return p.wanted
 }
 
 // ApplyConfiguration writes a configuration content, the JSON body of POST /devices/{id}/applyConfigurationContent, to an IoT Edge
@@ -483,7 +486,7 @@ func (s *ServiceSession) ApplyConfiguration(ctx context.Context, deviceID string
 		return h.NewError(CodeInvalidConfigContent, problem)
 	}
 	if c.kind == edgeContent {
-		if err := h.makeModules(ctx, deviceID, c); err != nil {
+		if err := h.makeModules(ctx, era, deviceID, c); err != nil {
 			return err
 		}
 	}
@@ -497,12 +500,12 @@ func (s *ServiceSession) ApplyConfiguration(ctx context.Context, deviceID string
 }
 
 // carryOutOnce is carryOut for changeTwin, which counts the write itself.
-func (p *plan) carryOutOnce(t *store.Twin, now time.Time) (patch document.Value, tell bool, err error) {
+func (p *plan) carryOutOnce(t *store.Twin, now time.Time) (twinDelta, error) {
 	before := *t
 	p.statuses = t.Configurations
-	patch, tell = p.carryOut(t, now)
+	patch := p.carryOut(t, now)
 	t.Version, t.Writes = before.Version, before.Writes
-	return patch, tell, nil
+	return twinDelta{desired: patch}, nil
 }
 
 // isCode reports whether err is the hub's error of that code.

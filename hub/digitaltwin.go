@@ -53,14 +53,16 @@ func (t *DigitalTwin) size() int {
 func (t *DigitalTwin) ETag() string { return twinETag(t.row.Twin.Writes) }
 
 // AppendJSON appends the digital twin as GET /digitaltwins/{id} answers it (article "Understand IoT Plug and Play digital twins").
-func (t *DigitalTwin) AppendJSON(b []byte) []byte {
+func (t *DigitalTwin) AppendJSON(b []byte) []byte { return t.value().AppendJSON(b) }
+
+func (t *DigitalTwin) value() document.Value {
 	members, metadata := shownProperties(t.row.Twin.Desired.Value, t.row.Twin.Reported.Value, true)
 	if t.row.ModelID != "" {
 		metadata = append(metadata, document.Member{Name: "$model", Value: document.OfString(t.row.ModelID)})
 	}
 	members = append(members, document.Member{Name: "$dtId", Value: document.OfString(t.row.DeviceID)},
 		document.Member{Name: "$metadata", Value: document.OfMembers(metadata)})
-	return document.OfMembers(members).AppendJSON(b)
+	return document.OfMembers(members)
 }
 
 // shownProperties returns what a digital twin, or a component in it, shows of desired and reported properties, and its metadata.
@@ -134,13 +136,12 @@ func (s *ServiceSession) UpdateDigitalTwin(ctx context.Context, deviceID string,
 	if err != nil {
 		return "", err
 	}
-	row, err := s.hub.changeTwin(ctx, era, store.Key{DeviceID: deviceID}, ifMatch, func(t *store.Twin, now time.Time) (document.Value, bool, error) {
+	row, err := s.hub.changeTwin(ctx, era, store.Key{DeviceID: deviceID}, ifMatch, func(t *store.Twin, now time.Time) (twinDelta, error) {
 		if name := conflict(*t, patch); name != "" {
-			return document.Value{}, false, s.hub.newErrorText(CodeArgumentInvalid, "'"+name+"' exists within the device twin and is not digital twin "+
+			return twinDelta{}, s.hub.newErrorText(CodeArgumentInvalid, "'"+name+"' exists within the device twin and is not digital twin "+
 				"conformant property. Please refer to aka.ms/dtpatch to update this to be conformant.")
 		}
-		told, tell := applyPatch(t, patch, now)
-		return told, tell, nil
+		return twinDelta{desired: applyPatch(t, patch, now)}, nil
 	})
 	if err != nil {
 		return "", err

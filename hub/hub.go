@@ -3,11 +3,11 @@
 //
 // Locks, in the order in which they may be taken:
 //
-//  0. routings.mu, then all gates; configurations.change, then configurations.using; jobs.mu; transfers.mu; quota.mu
+//  0. routings.mu, then all gates; configurations.change, then configurations.using; jobs.mu; transfers.mu; quota.mu; then Hub.modules, then Hub.lifecycles
 //  1. queue.mu: one identity's peer (its session, queue and poll memory), or a servicebound queue; never two of them at once
-//  2. peerShard.mu, violations.mu, provenTokens.mu, ServiceSession.mu, outbox.mu, pending.mu, jobRun.mu; gate.mu for reading, then Hub.modules
+//  2. peerShard.mu, violations.mu, provenTokens.mu, ServiceSession.mu, outbox.mu, pending.mu, jobRun.mu; gate.mu for reading, one at most
 //  3. services.mu, workers.mu; eventHubs.mu, then eventHub.mu
-//  4. the locks of store and clock, which call nothing back; only EventLog tells watchers of an append, under a gate
+//  4. the locks of store and clock, which call nothing back; only EventLog tells watchers of an append, under a gate and perhaps a lock of level 1
 //
 // Nothing else of the caller's is called under any of them: what has to be told outside waits in queue.after until mu is free.
 // Sending telemetry takes the gate of its partition alone, which only a reset closes.
@@ -74,10 +74,14 @@ type Hub struct {
 	metrics  *metrics
 	quota    quota
 
-	generation atomic.Int64 // the last generation id given
+	generation atomic.Int64 // the last tick given
 	closed     atomic.Bool
 	cas        atomic.Pointer[[]*x509.Certificate]
 	modules    sync.Mutex // held while a module is created, so that the limit per device holds
+	lifecycles [lifecycleLocks]sync.Mutex
+
+	connectionChanges atomic.Int64      // how many connection state events there were
+	tap               func(store.Event) // called with every notice; tests set it
 
 	era   atomic.Int64 // how many resets there were
 	gates []gate       // one per partition

@@ -58,12 +58,15 @@ func newUUID() string {
 const ticksAtEpoch = 621355968000000000
 
 // newGeneration returns a generation id: the time in .NET ticks, and never the same twice in this process.
-func (h *Hub) newGeneration() string {
+func (h *Hub) newGeneration() string { return fmt.Sprint(h.tick()) }
+
+// tick returns the time in .NET ticks, later than all that it returned before.
+func (h *Hub) tick() int64 {
 	for {
 		last := h.generation.Load()
 		next := max(last+1, h.clock.Now().UnixNano()/int64(100*time.Nanosecond)+ticksAtEpoch)
 		if h.generation.CompareAndSwap(last, next) {
-			return fmt.Sprint(next)
+			return next
 		}
 	}
 }

@@ -181,7 +181,7 @@ func (j *jobs) targets(r *jobRun) (all []store.Key, err error) {
 				all = append(all, rows[i].Key)
 			}
 		}
-		if err := j.inEra(r, func() error { return j.store.AddDevices(r.ctx, r.id, all[before:]) }); err != nil {
+		if err := j.inEra(r, 0, func() error { return j.store.AddDevices(r.ctx, r.id, all[before:]) }); err != nil {
 			return all[:before], err
 		}
 	}
@@ -201,18 +201,18 @@ func (j *jobs) chosen(r *jobRun, ids []string) (all []store.Key, err error) {
 			all = append(all, row.Key)
 		}
 	}
-	return all, j.inEra(r, func() error { return j.store.AddDevices(r.ctx, r.id, all) })
+	return all, j.inEra(r, 0, func() error { return j.store.AddDevices(r.ctx, r.id, all) })
 }
 
 // errEraOver ends a run whose job a reset has forgotten.
 var errEraOver = errors.New("the hub was reset")
 
-// inEra does something that belongs to the era of a run. errEraOver when that is over.
-func (j *jobs) inEra(r *jobRun, f func() error) error {
-	if !j.hub.enter(0, r.era) {
+// inEra does something that belongs to the era of a run, through a gate. errEraOver when that is over.
+func (j *jobs) inEra(r *jobRun, gate int, f func() error) error {
+	if !j.hub.enter(gate, r.era) {
 		return errEraOver
 	}
-	defer j.hub.leave(0)
+	defer j.hub.leave(gate)
 	return f()
 }
 
@@ -300,7 +300,15 @@ func (j *jobs) settle(r *jobRun, d store.DeviceJob, err error) bool {
 
 // note stores what has become of a job at a device. It reports false when a reset has forgotten the job.
 func (j *jobs) note(r *jobRun, d store.DeviceJob) bool {
-	err := j.inEra(r, func() error { return j.store.SetDevice(context.WithoutCancel(r.ctx), r.id, d) })
+	wanted := j.hub.noticed(&jobNotice)
+	gate := j.hub.gateFor(wanted, d.Key)
+	err := j.inEra(r, gate, func() error {
+		err := j.store.SetDevice(context.WithoutCancel(r.ctx), r.id, d)
+		if err == nil && wanted {
+			err = j.notify(r.ctx, gate, r.id, d)
+		}
+		return err
+	})
 	if err != nil && !errors.Is(err, errEraOver) {
 		j.hub.log.Error("what has become of a job cannot be stored", "job", r.id, "device", d.Key, "error", err)
 	}

@@ -137,7 +137,7 @@ func (o *patchOperation) conflict(t *store.Twin) string {
 }
 
 // applyPatch carries operations out, one after the other, and returns what the device is to be told.
-func applyPatch(t *store.Twin, patch []patchOperation, now time.Time) (told document.Value, tell bool) {
+func applyPatch(t *store.Twin, patch []patchOperation, now time.Time) document.Value {
 	old := t.Desired.Value
 	next(&t.Desired, now)
 	stamp, told := stampOf(t.Desired), document.EmptyObject
@@ -147,7 +147,7 @@ func applyPatch(t *store.Twin, patch []patchOperation, now time.Time) (told docu
 			told = overlay(told, step)
 		}
 	}
-	return overlay(told, removed(old, t.Desired.Value)), true
+	return overlay(told, removed(old, t.Desired.Value))
 }
 
 // steps returns the changes of desired properties that an operation comes to.

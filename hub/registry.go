@@ -26,22 +26,23 @@ type Device struct {
 // CodeTooManyModules, CodeArgumentInvalid.
 func (s *ServiceSession) CreateIdentity(ctx context.Context, id store.Identity) (_ Device, err error) {
 	defer func() { err = s.hub.did(opIdentityCreate, id.Key, s.conn, 0, err) }()
+	era := s.hub.era.Load()
 	if err := s.need(ctx, auth.RegistryWrite, devicePath(id.Key)); err != nil {
 		return Device{}, err
 	}
-	return s.hub.create(ctx, id)
+	return s.hub.create(ctx, era, id)
 }
 
 // create registers an identity, and has configurations reach it.
-func (h *Hub) create(ctx context.Context, id store.Identity) (Device, error) {
-	d, err := h.register(ctx, id)
+func (h *Hub) create(ctx context.Context, era int64, id store.Identity) (Device, error) {
+	d, err := h.register(ctx, era, id)
 	if err == nil {
 		h.configurations.follow(ctx, d.Key)
 	}
 	return d, err
 }
 
-func (h *Hub) register(ctx context.Context, id store.Identity) (Device, error) {
+func (h *Hub) register(ctx context.Context, era int64, id store.Identity) (Device, error) {
 	if err := h.complete(&id); err != nil {
 		return Device{}, err
 	}
@@ -51,20 +52,20 @@ func (h *Hub) register(ctx context.Context, id store.Identity) (Device, error) {
 		return Device{}, err
 	}
 	if id.ModuleID != "" {
-		return h.createModule(ctx, id)
+		return h.createModule(ctx, era, id)
 	}
-	created, err := h.registry.Create(ctx, id)
+	created, err := h.insert(ctx, era, id)
 	if err != nil {
 		return Device{}, h.registryError(err, id.Key)
 	}
 	if created.IoTEdge {
-		err = h.createEdgeModules(ctx, created)
+		err = h.createEdgeModules(ctx, era, created)
 	}
 	return Device{Identity: created}, err
 }
 
 // createModule holds the limit of modules per device. Ids that begin with $ are the hub's own: $edgeAgent and $edgeHub.
-func (h *Hub) createModule(ctx context.Context, id store.Identity) (Device, error) {
+func (h *Hub) createModule(ctx context.Context, era int64, id store.Identity) (Device, error) {
 	if strings.HasPrefix(id.ModuleID, "$") {
 		return Device{}, h.NewError(CodeArgumentInvalid, "module ids that begin with $ are reserved")
 	}
@@ -81,7 +82,7 @@ func (h *Hub) createModule(ctx context.Context, id store.Identity) (Device, erro
 	if _, err := h.registry.Get(ctx, id.Key); err != nil && len(modules) >= maxModules {
 		return Device{}, h.NewError(CodeTooManyModules, id.DeviceID, strconv.Itoa(maxModules))
 	}
-	created, err := h.registry.Create(ctx, id)
+	created, err := h.insert(ctx, era, id)
 	if err != nil {
 		return Device{}, h.registryError(err, id.Key)
 	}
@@ -89,13 +90,13 @@ func (h *Hub) createModule(ctx context.Context, id store.Identity) (Device, erro
 }
 
 // createEdgeModules registers the two system modules of an edge device.
-func (h *Hub) createEdgeModules(ctx context.Context, device store.Identity) error {
+func (h *Hub) createEdgeModules(ctx context.Context, era int64, device store.Identity) error {
 	for _, name := range []string{edgeAgent, edgeHub} {
 		id := store.Identity{
 			Key: store.Key{DeviceID: device.DeviceID, ModuleID: name}, ManagedBy: "iotEdge", Status: store.Enabled,
 			Authentication: store.Authentication{Type: store.AuthNone}, GenerationID: h.newGeneration(),
 		}
-		_, err := h.registry.Create(ctx, id)
+		_, err := h.insert(ctx, era, id)
 		switch {
 		case errors.Is(err, store.ErrExists): // it was an edge device before
 		case errors.Is(err, store.ErrNotFound): // it has just been deleted
@@ -111,13 +112,14 @@ func (h *Hub) createEdgeModules(ctx context.Context, device store.Identity) erro
 // CodeArgumentInvalid, CodeInvalidDeviceScope.
 func (s *ServiceSession) UpdateIdentity(ctx context.Context, id store.Identity, ifMatch string) (_ Device, err error) {
 	defer func() { err = s.hub.did(opIdentityUpdate, id.Key, s.conn, 0, err) }()
+	era := s.hub.era.Load()
 	if err := s.need(ctx, auth.RegistryWrite, devicePath(id.Key)); err != nil {
 		return Device{}, err
 	}
-	return s.hub.update(ctx, id, ifMatch)
+	return s.hub.update(ctx, era, id, ifMatch)
 }
 
-func (h *Hub) update(ctx context.Context, id store.Identity, ifMatch string) (Device, error) {
+func (h *Hub) update(ctx context.Context, era int64, id store.Identity, ifMatch string) (Device, error) {
 	if err := h.complete(&id); err != nil {
 		return Device{}, err
 	}
@@ -142,7 +144,7 @@ func (h *Hub) update(ctx context.Context, id store.Identity, ifMatch string) (De
 		if err != nil {
 			return Device{}, h.registryError(err, id.Key)
 		}
-		if err := h.updated(ctx, updated, old); err != nil {
+		if err := h.updated(ctx, era, updated, old); err != nil {
 			return Device{}, err
 		}
 		h.configurations.follow(ctx, id.Key)
@@ -164,9 +166,9 @@ func (h *Hub) successor(id, old store.Identity) (store.Identity, error) {
 }
 
 // updated does what follows from an update.
-func (h *Hub) updated(ctx context.Context, id, old store.Identity) error {
+func (h *Hub) updated(ctx context.Context, era int64, id, old store.Identity) error {
 	if id.IoTEdge && !old.IoTEdge {
-		if err := h.createEdgeModules(ctx, id); err != nil {
+		if err := h.createEdgeModules(ctx, era, id); err != nil {
 			return err
 		}
 	}
@@ -249,13 +251,20 @@ func (h *Hub) devices(ctx context.Context, ids []store.Identity) ([]Device, erro
 // RegistryWrite. CodeDeviceNotFound, CodeModuleNotFound, CodePreconditionFailed.
 func (s *ServiceSession) DeleteIdentity(ctx context.Context, key store.Key, ifMatch string) (err error) {
 	defer func() { err = s.hub.did(opIdentityDelete, key, s.conn, 0, err) }()
+	era := s.hub.era.Load()
 	if err := s.need(ctx, auth.RegistryWrite, devicePath(key)); err != nil {
 		return err
 	}
-	return s.hub.delete(ctx, key, ifMatch)
+	return s.hub.delete(ctx, era, key, ifMatch)
 }
 
-func (h *Hub) delete(ctx context.Context, key store.Key, ifMatch string) error {
+func (h *Hub) delete(ctx context.Context, era int64, key store.Key, ifMatch string) error {
+	wanted := h.noticed(&lifecycleNotice)
+	if wanted {
+		l := h.lifecycle(key.DeviceID)
+		l.Lock()
+		defer l.Unlock()
+	}
 	p := h.lockPeer(key) // who makes the identity again finds nothing of the old one, and loses nothing of his
 	removed, err := h.registry.Delete(ctx, key, unquoteETag(ifMatch))
 	if err == nil {
@@ -272,6 +281,9 @@ func (h *Hub) delete(ctx context.Context, key store.Key, ifMatch string) error {
 		p := h.lockPeer(id.Key)
 		p.erase(h.notFound(id.Key))
 		h.unlockPeer(p)
+	}
+	if wanted {
+		return h.notifyDeleted(ctx, era, removed)
 	}
 	return nil
 }

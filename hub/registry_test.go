@@ -431,7 +431,7 @@ type deletingRegistry struct {
 	engine *deletingEngine
 }
 
-func (r deletingRegistry) Delete(ctx context.Context, key store.Key, ifMatch string) ([]store.Identity, error) {
+func (r deletingRegistry) Delete(ctx context.Context, key store.Key, ifMatch string) ([]store.TwinRow, error) {
 	removed, err := r.Registry.Delete(ctx, key, ifMatch)
 	r.engine.deleted()
 	return removed, err

@@ -168,19 +168,28 @@ func (s *DeviceSession) stamp(id store.Identity, p auth.Principal) {
 // install makes s the peer's connection in place of an older one. The caller holds the lock.
 func (p *peer) install(ctx context.Context, s *DeviceSession, principal auth.Principal) {
 	h := s.hub
-	if old := p.session; old != nil {
+	old := p.session
+	if old != nil {
 		p.session = nil // it stays connected, so nobody is told otherwise
 		p.end(old, h.NewError(CodeConnectionReplaced))
 	}
 	p.session = s
 	s.expireWith(principal)
 	h.metrics.opened(s.options.Conn, s.key)
+	newModel := false
 	h.touch(ctx, s.key, func(a *store.Activity) {
 		a.Connected, a.ConnectedUpdated, a.LastActivity = true, s.since, s.since
 		if s.options.ModelID != "" {
+			newModel = a.ModelID != s.options.ModelID
 			a.ModelID = s.options.ModelID
 		}
 	})
+	if old == nil {
+		s.notifyState(ctx, opConnected, s.since)
+	}
+	if newModel {
+		s.notifyModel(ctx, s.options.ModelID, s.since)
+	}
 }
 
 // touch changes what connections change of an identity; one that was deleted meanwhile needs no change.
@@ -217,6 +226,7 @@ func (p *peer) finish(s *DeviceSession, why *Error) bool {
 		s.hub.touch(context.Background(), s.key, func(a *store.Activity) {
 			a.Connected, a.ConnectedUpdated, a.LastActivity = false, now, active
 		})
+		s.notifyState(context.Background(), opDisconnected, now)
 		p.activity.Store(0) // the registry has it
 	}
 	return true
@@ -237,8 +247,17 @@ func (s *DeviceSession) SetModel(ctx context.Context, modelID string) {
 	if modelID == "" || modelID == s.modelID() {
 		return
 	}
+	s.peer.mu.Lock() // so that changes are told in their order
+	defer s.peer.unlock()
 	s.model.Store(&modelID)
-	s.hub.touch(ctx, s.key, func(a *store.Activity) { a.ModelID = modelID })
+	newModel := false
+	s.hub.touch(ctx, s.key, func(a *store.Activity) {
+		newModel = a.ModelID != modelID
+		a.ModelID = modelID
+	})
+	if newModel {
+		s.notifyModel(ctx, modelID, s.hub.clock.Now())
+	}
 }
 
 func (s *DeviceSession) modelID() string {

@@ -213,42 +213,39 @@ func (s *ServiceSession) writeTwin(ctx context.Context, key store.Key, text []by
 	return s.hub.twinOf(ctx, row)
 }
 
-// twinWrite changes tags and desired properties. It returns what the device is to be told, and whether it is told at all.
-type twinWrite func(t *store.Twin, body twinBody, now time.Time) (patch document.Value, tell bool)
+// twinWrite changes tags and desired properties. The device is told of desired properties that were written.
+type twinWrite func(t *store.Twin, body twinBody, now time.Time) twinDelta
 
 // with makes of it the change that a body asks for.
 func (w twinWrite) with(body twinBody) twinChange {
-	return func(t *store.Twin, now time.Time) (document.Value, bool, error) {
-		patch, tell := w(t, body, now)
-		return patch, tell, nil
-	}
+	return func(t *store.Twin, now time.Time) (twinDelta, error) { return w(t, body, now), nil }
 }
 
 // twinChange changes what back ends write of a twin, or says why it cannot be. It returns what twinWrite does.
-type twinChange func(t *store.Twin, now time.Time) (patch document.Value, tell bool, err error)
+type twinChange func(t *store.Twin, now time.Time) (twinDelta, error)
 
 // mergeTwin is PATCH. An empty patch of the desired properties changes nothing: C# sends one along with every change of tags.
-func mergeTwin(t *store.Twin, body twinBody, now time.Time) (patch document.Value, tell bool) {
+func mergeTwin(t *store.Twin, body twinBody, now time.Time) twinDelta {
 	if body.tags.IsDefined() {
 		t.Tags = twin.Merge(t.Tags, body.tags, twin.Stamp{})
 	}
 	if len(body.desired.Members()) == 0 {
-		return patch, false
+		return twinDelta{tags: body.tags}
 	}
 	next(&t.Desired, now)
 	t.Desired.Value = twin.Merge(t.Desired.Value, body.desired, stampOf(t.Desired))
-	return body.desired, true
+	return twinDelta{tags: body.tags, desired: body.desired}
 }
 
 // replaceTwin is PUT.
-func replaceTwin(t *store.Twin, body twinBody, now time.Time) (patch document.Value, tell bool) {
+func replaceTwin(t *store.Twin, body twinBody, now time.Time) twinDelta {
 	orEmptyObject(&body.tags)
 	orEmptyObject(&body.desired)
 	t.Tags = twin.Replace(body.tags, twin.Stamp{})
 	old := t.Desired.Value
 	next(&t.Desired, now)
 	t.Desired.Value = twin.Replace(body.desired, stampOf(t.Desired))
-	return twin.Difference(old, t.Desired.Value), true
+	return twinDelta{desired: twin.Difference(old, t.Desired.Value), whole: true}
 }
 
 func orEmptyObject(v *document.Value) {
@@ -281,21 +278,25 @@ func (h *Hub) changeTwin(ctx context.Context, era int64, key store.Key, ifMatch 
 // changeTwinAlone is changeTwin without the configurations.
 func (h *Hub) changeTwinAlone(ctx context.Context, era int64, key store.Key, ifMatch string, change twinChange) (store.TwinRow, error) {
 	match := unquoteETag(ifMatch)
+	wanted := h.twinNoticed()
+	gate := h.gateFor(wanted, key)
 	p := h.lockPeer(key) // so that changes are told in their order
 	defer h.unlockPeer(p)
-	if !h.enter(0, era) { // any gate will do
+	if !h.enter(gate, era) {
 		return store.TwinRow{}, h.NewError(CodeClosed)
 	}
-	defer h.leave(0)
-	var patch document.Value
-	var tell bool
+	defer h.leave(gate)
+	var before store.Twin
+	var delta twinDelta
+	var at time.Time
 	row, err := h.writeTwin(ctx, key, anyGeneration, func(t *store.Twin, now time.Time) error {
+		before, at = *t, now
 		if ifMatch != "" && match != "*" && match != twinETag(t.Writes) {
 			return h.NewError(CodePreconditionFailed)
 		}
 		t.Writes++
 		var err error
-		if patch, tell, err = change(t, now); err != nil {
+		if delta, err = change(t, now); err != nil {
 			return err
 		}
 		if err := h.checkPart("tags", t.Tags, twin.MaxTags); err != nil {
@@ -306,10 +307,13 @@ func (h *Hub) changeTwinAlone(ctx context.Context, era int64, key store.Key, ifM
 	if err != nil {
 		return row, err
 	}
-	if tell {
-		p.tellDesired(&row, patch)
+	if delta.desired.IsDefined() {
+		p.tellDesired(&row, delta.desired)
 	}
-	return row, nil
+	if wanted {
+		err = h.notifyTwin(ctx, gate, &before, &row, delta, at)
+	}
+	return row, err
 }
 
 // anyGeneration is for a writer who means whatever identity has the key.
@@ -394,8 +398,9 @@ func (s *ServiceSession) PlantReported(ctx context.Context, key store.Key, patch
 	return err
 }
 
-// report merges a patch into reported properties.
+// report merges a patch into reported properties. CodeClosed when a reset came in between.
 func (h *Hub) report(ctx context.Context, key store.Key, generation string, patch []byte, base int64) (version int64, err error) {
+	era := h.era.Load()
 	v, err := h.parseDocument(patch)
 	if err != nil {
 		return 0, err
@@ -403,18 +408,40 @@ func (h *Hub) report(ctx context.Context, key store.Key, generation string, patc
 	if problem := twin.Check(v); problem != "" {
 		return 0, h.NewError(CodeArgumentInvalid, problem)
 	}
-	row, err := h.writeTwin(ctx, key, generation, func(t *store.Twin, now time.Time) error {
-		if base != 0 && base != t.Reported.Version {
-			return h.NewError(CodePreconditionFailed, fmt.Sprintf("the reported properties have version %d, not %d", t.Reported.Version, base))
-		}
-		next(&t.Reported, now)
-		t.Reported.Value = twin.Merge(t.Reported.Value, v, twin.Stamp{Time: now})
-		return h.checkPart("properties.reported", t.Reported.Value, twin.MaxSection)
-	})
+	row, err := h.mergeReported(ctx, era, key, generation, v, base)
 	if err == nil {
 		h.configurations.follow(ctx, key)
 	}
 	return row.Twin.Reported.Version, err
+}
+
+// mergeReported is report for a checked patch. It takes the peer's lock only when somebody is to be told.
+func (h *Hub) mergeReported(ctx context.Context, era int64, key store.Key, generation string, patch document.Value, base int64) (store.TwinRow, error) {
+	var before store.Twin
+	merge := func(t *store.Twin, now time.Time) error {
+		before = *t
+		if base != 0 && base != t.Reported.Version {
+			return h.NewError(CodePreconditionFailed, fmt.Sprintf("the reported properties have version %d, not %d", t.Reported.Version, base))
+		}
+		next(&t.Reported, now)
+		t.Reported.Value = twin.Merge(t.Reported.Value, patch, twin.Stamp{Time: now})
+		return h.checkPart("properties.reported", t.Reported.Value, twin.MaxSection)
+	}
+	if !h.twinNoticed() {
+		return h.writeTwin(ctx, key, generation, merge)
+	}
+	gate := h.gateFor(true, key)
+	p := h.lockPeer(key)
+	defer h.unlockPeer(p)
+	if !h.enter(gate, era) {
+		return store.TwinRow{}, h.NewError(CodeClosed)
+	}
+	defer h.leave(gate)
+	row, err := h.writeTwin(ctx, key, generation, merge)
+	if err == nil {
+		err = h.notifyTwin(ctx, gate, &before, &row, twinDelta{reported: patch}, row.Twin.Reported.Updated)
+	}
+	return row, err
 }
 
 // active notes that the identity has done something.

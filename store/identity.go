@@ -93,8 +93,9 @@ type Registry interface {
 	Update(ctx context.Context, id Identity, ifMatch string) (Identity, error)
 	// Touch changes what connections change; ErrNotFound.
 	Touch(ctx context.Context, key Key, change func(*Activity)) error
-	// Delete removes an identity, a device with its modules; ErrNotFound, ErrConflict. It returns what was removed.
-	Delete(ctx context.Context, key Key, ifMatch string) ([]Identity, error)
+	// Delete removes an identity, a device with its modules; ErrNotFound, ErrConflict. It returns what was removed, a device first, with
+	// the twins.
+	Delete(ctx context.Context, key Key, ifMatch string) ([]TwinRow, error)
 	// Devices returns up to limit devices with an id greater than after, in id order.
 	Devices(ctx context.Context, after string, limit int) ([]Identity, error)
 	// Modules returns the modules of a device in id order; none for an unknown device.

@@ -116,7 +116,7 @@ func (r *memRegistry) Touch(_ context.Context, key Key, change func(*Activity)) 
 }
 
 // Delete implements Registry.
-func (r *memRegistry) Delete(_ context.Context, key Key, ifMatch string) ([]Identity, error) {
+func (r *memRegistry) Delete(_ context.Context, key Key, ifMatch string) ([]TwinRow, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	id := r.find(key)
@@ -127,12 +127,12 @@ func (r *memRegistry) Delete(_ context.Context, key Key, ifMatch string) ([]Iden
 	if key.ModuleID != "" {
 		at, _ := device.locate(key.ModuleID)
 		device.modules = slices.Delete(device.modules, at, at+1)
-		return []Identity{id.Identity}, nil
+		return []TwinRow{id.row()}, nil
 	}
 	delete(r.devices, key.DeviceID)
 	r.order.remove(key.DeviceID)
 	r.countDisabled(id.Status, -1)
-	return append([]Identity{id.Identity}, device.moduleList()...), nil
+	return appendRows([]TwinRow{id.row()}, device.modules, 1+len(device.modules)), nil
 }
 
 // Devices implements Registry.

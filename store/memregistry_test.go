@@ -68,7 +68,13 @@ func TestModulesBelongToTheirDevice(t *testing.T) {
 	if diff := cmp.Diff([]string{"d/m1", "d/m2"}, names(must(r.Modules(ctx, "d")))); diff != "" {
 		t.Errorf("modules (-want +got):\n%s", diff)
 	}
-	if got := names(must(r.Delete(ctx, Key{DeviceID: "d"}, "*"))); !cmp.Equal(got, []string{"d", "d/m1", "d/m2"}) {
+	wantErr(t, r.(Twins).UpdateTwin(ctx, Key{"d", "m2"}, "", 0, Twin{Version: 7}), nil)
+	removed := must(r.Delete(ctx, Key{DeviceID: "d"}, "*"))
+	got := []string{}
+	for _, row := range removed {
+		got = append(got, fmt.Sprintf("%s:%d", row.Key, row.Twin.Version))
+	}
+	if !cmp.Equal(got, []string{"d:0", "d/m1:0", "d/m2:7"}) {
 		t.Errorf("deleted %v", got)
 	}
 	if got := must(r.Modules(ctx, "d")); got != nil {
