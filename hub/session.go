@@ -114,7 +114,7 @@ func (h *Hub) OpenDevice(ctx context.Context, p auth.Principal, key store.Key, o
 	s.stamp(id, p)
 	peer.activity.Store(s.since.UnixNano())
 	if !o.Transient {
-		peer.install(ctx, s, p)
+		peer.install(ctx, s, p, id.ModelID)
 	}
 	return s, nil
 }
@@ -165,8 +165,8 @@ func (s *DeviceSession) stamp(id store.Identity, p auth.Principal) {
 	}
 }
 
-// install makes s the peer's connection in place of an older one. The caller holds the lock.
-func (p *peer) install(ctx context.Context, s *DeviceSession, principal auth.Principal) {
+// install makes s the peer's connection in place of an older one; oldModel is the model id of the identity so far. The caller holds the lock.
+func (p *peer) install(ctx context.Context, s *DeviceSession, principal auth.Principal, oldModel string) {
 	h := s.hub
 	old := p.session
 	if old != nil {
@@ -176,19 +176,17 @@ func (p *peer) install(ctx context.Context, s *DeviceSession, principal auth.Pri
 	p.session = s
 	s.expireWith(principal)
 	h.metrics.opened(s.options.Conn, s.key)
-	newModel := false
 	h.touch(ctx, s.key, func(a *store.Activity) {
 		a.Connected, a.ConnectedUpdated, a.LastActivity = true, s.since, s.since
 		if s.options.ModelID != "" {
-			newModel = a.ModelID != s.options.ModelID
 			a.ModelID = s.options.ModelID
 		}
 	})
 	if old == nil {
 		s.notifyState(ctx, opConnected, s.since)
 	}
-	if newModel {
-		s.notifyModel(ctx, s.options.ModelID, s.since)
+	if modelID := s.options.ModelID; modelID != "" && modelID != oldModel {
+		s.notifyModel(ctx, modelID, s.since)
 	}
 }
 
