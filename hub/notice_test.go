@@ -61,12 +61,12 @@ func (l *noticeLog) one(t testing.TB, source string) store.Event {
 func brief(events []store.Event) string {
 	var b strings.Builder
 	for _, e := range events {
-		fmt.Fprintf(&b, "%s %s; ", property(e, "opType"), store.Key{DeviceID: e.DeviceID, ModuleID: e.ModuleID})
+		fmt.Fprintf(&b, "%s %s; ", propertyOf(e, "opType"), store.Key{DeviceID: e.DeviceID, ModuleID: e.ModuleID})
 	}
 	return strings.TrimSuffix(b.String(), "; ")
 }
 
-func property(e store.Event, name string) string {
+func propertyOf(e store.Event, name string) string {
 	for _, p := range e.Properties {
 		if p.Name == name {
 			return p.Value
@@ -80,11 +80,11 @@ func wantNotice(t *testing.T, e store.Event, source, schema, opType, at, body st
 	t.Helper()
 	wantJSON(t, e.Body, body)
 	want := fmt.Sprintf("%s %s %s %s iolite utf-8", source, schema, opType, at)
-	got := fmt.Sprintf("%s %s %s %s %s %s", e.Source, e.MessageSchema, property(e, "opType"), property(e, "operationTimestamp"), e.UserID, e.ContentEncoding)
+	got := fmt.Sprintf("%s %s %s %s %s %s", e.Source, e.MessageSchema, propertyOf(e, "opType"), propertyOf(e, "operationTimestamp"), e.UserID, e.ContentEncoding)
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if property(e, "hubName") != "iolite" || property(e, "deviceId") != e.DeviceID || property(e, "moduleId") != e.ModuleID {
+	if propertyOf(e, "hubName") != "iolite" || propertyOf(e, "deviceId") != e.DeviceID || propertyOf(e, "moduleId") != e.ModuleID {
 		t.Errorf("properties %v of %s/%s", e.Properties, e.DeviceID, e.ModuleID)
 	}
 	wantType := "application/json"
@@ -134,7 +134,7 @@ func (o *order) check(e store.Event) {
 	if err != nil {
 		o.t.Errorf("%s: %v", e.Body, err)
 	}
-	op := property(e, "opType")
+	op := propertyOf(e, "opType")
 	switch op {
 	case opCreate:
 		o.want(key, op, !s.exists && !s.connected)
@@ -414,7 +414,7 @@ func TestJobsTellWhatBecameOfThemAtEachDevice(t *testing.T) {
 	jobWhen(t, h, "calls", jobCompleted)
 	got := map[string]string{}
 	for _, e := range l.take("deviceJobLifecycleEvents") {
-		got[e.DeviceID] += property(e, "opType") + " "
+		got[e.DeviceID] += propertyOf(e, "opType") + " "
 	}
 	if got["d"] != "deviceJobRunning deviceJobCompleted " || got["e"] != "deviceJobRunning deviceJobFailed " {
 		t.Errorf("told of %v", got)

@@ -151,7 +151,7 @@ type follower struct {
 func (f *follower) follow(e store.Event) {
 	v, _ := document.Parse(e.Body)
 	f.version = string(v.Get("version").AppendJSON(nil))
-	whole := property(e, "opType") == "replaceTwin"
+	whole := propertyOf(e, "opType") == "replaceTwin"
 	for _, part := range []struct {
 		to   *document.Value
 		from document.Value

@@ -314,7 +314,7 @@ func (d *delivery) collect(e *endpoint, s *routeTable, bit endpointSet, messages
 	return d.batch
 }
 
-// append stores messages of one device. A partition of another number of partitions is found by their key.
+// append stores messages of one device. A partition of another number of partitions is found by its id.
 func (e *endpoint) append(ctx context.Context, source, partition int, messages []store.Event) error {
 	if len(messages) == 0 {
 		return nil
@@ -323,7 +323,7 @@ func (e *endpoint) append(ctx context.Context, source, partition int, messages [
 	if n := e.log.Partitions(); n == 1 {
 		partition = 0
 	} else if e.kind != EndpointBuiltIn {
-		partition = PartitionOf(messages[0].PartitionKey, n)
+		partition = PartitionOf(messages[0].DeviceID, n)
 	}
 	if _, err := e.log.Append(ctx, partition, messages...); err != nil {
 		return err
