@@ -85,10 +85,12 @@ func (e *Emulator) build() error {
 	}
 	e.metrics = prometheus.NewRegistry()
 	e.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	roots := o.roots()
 	e.hub, err = hub.New(hub.Config{
-		Engine: store.NewMemory(store.MemoryOptions{Partitions: o.Partitions, EventBytes: o.EventBytes}),
-		Clock:  e.clock, Logger: e.log, Metrics: e.metrics, AuthOff: o.AuthOff, CAs: o.CAs,
-		Poll: o.HTTPPoll, PollInterval: o.HTTPPollInterval, OnViolation: o.OnViolation, Retention: o.Retention, Blobs: blob.New(), Routing: e.routing(),
+		Name: hubName, Engine: store.NewMemory(store.MemoryOptions{Partitions: o.Partitions, EventBytes: o.EventBytes}),
+		Clock: e.clock, Logger: e.log, Metrics: e.metrics, AuthOff: o.AuthOff, CAs: o.CAs,
+		Poll: o.HTTPPoll, PollInterval: o.HTTPPollInterval, OnViolation: o.OnViolation, Retention: o.Retention, Blobs: blob.NewTrusting(roots),
+		Routing: e.routing(), Sinks: e.sinks(roots),
 	})
 	if err != nil && o.Routing == nil && e.seed.Routing != nil {
 		return fmt.Errorf("%s: %w", o.SeedName, err)

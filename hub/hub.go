@@ -5,8 +5,8 @@
 //
 //  0. routings.mu, then all gates; configurations.change, then configurations.using; jobs.mu; transfers.mu; quota.mu; then Hub.modules, then Hub.lifecycles
 //  1. queue.mu: one identity's peer (its session, queue and poll memory), or a servicebound queue; never two of them at once
-//  2. peerShard.mu, violations.mu, provenTokens.mu, ServiceSession.mu, outbox.mu, pending.mu, jobRun.mu; gate.mu for reading, one at most
-//  3. services.mu, workers.mu; eventHubs.mu, then eventHub.mu
+//  2. peerShard.mu, violations.mu, provenTokens.mu, ServiceSession.mu, outbox.mu, pending.mu, jobRun.mu, outlets.mu; gate.mu for reading, one at most
+//  3. services.mu, workers.mu; eventHubs.mu, then eventHub.mu; outlet.mu
 //  4. the locks of store and clock, which call nothing back; only EventLog tells watchers of an append, under a gate and perhaps a lock of level 1
 //
 // Nothing else of the caller's is called under any of them: what has to be told outside waits in queue.after until mu is free.
@@ -60,6 +60,7 @@ type Config struct {
 	Storage      Storage               // where devices upload files to [none: uploads are refused]
 	UploadTTL    time.Duration         // life of the SAS URI of a file upload, 1 minute to 1 day [1 hour]
 	Routing      Routing               // that the hub begins with, and returns to when it is reset [everything to the built-in endpoint]
+	Sinks        Sinks                 // way to endpoints outside [none: messages for them wait]
 }
 
 // Hub is one IoT Hub. All methods may be called from any goroutine.
@@ -101,6 +102,7 @@ type Hub struct {
 	configurations configurations
 	transfers      transfers
 	routings       routings
+	outlets        outlets
 
 	seed   maphash.Seed
 	shards [peerShards]peerShard
@@ -175,6 +177,7 @@ func (h *Hub) Close() {
 	h.services.sweep(h.NewError(CodeClosed))
 	h.jobs.clear()
 	h.transfers.clear()
+	h.outlets.end()
 	h.pushes.stop()
 }
 

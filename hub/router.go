@@ -60,6 +60,8 @@ type endpoint struct {
 	name        string
 	kind        EndpointType
 	external    bool
+	config      External // of an external one
+	sink        Sink     // that its outlet is made with; nil when nothing is delivered
 	log         store.EventLog
 	enrichments []enrichment
 	meters      [len(routeSources)]*routeMeter
@@ -91,25 +93,25 @@ func (h *Hub) newRouter(from Routing) (*router, error) {
 	for i := range r.sources {
 		r.sources[i].settle(r.endpoints)
 	}
-	return r, nil
+	return r, h.addSinks(r)
 }
 
 // addEndpoints lists the custom endpoints.
 func (r *router) addEndpoints() {
-	add := func(kind EndpointType, name string, external bool) {
-		r.endpoints = append(r.endpoints, &endpoint{name: name, kind: kind, external: external})
+	add := func(e External) {
+		r.endpoints = append(r.endpoints, &endpoint{name: e.Name, kind: e.Kind, external: e.ConnectionString != "", config: e})
 	}
 	for _, e := range r.routing.Endpoints.EventHubs {
-		add(EndpointEventHubs, e.Name, e.ConnectionString != "")
+		add(External{Kind: EndpointEventHubs, Name: e.Name, ConnectionString: e.ConnectionString})
 	}
 	for _, e := range r.routing.Endpoints.ServiceBusQueues {
-		add(EndpointQueues, e.Name, true)
+		add(External{Kind: EndpointQueues, Name: e.Name, ConnectionString: e.ConnectionString})
 	}
 	for _, e := range r.routing.Endpoints.ServiceBusTopics {
-		add(EndpointTopics, e.Name, true)
+		add(External{Kind: EndpointTopics, Name: e.Name, ConnectionString: e.ConnectionString})
 	}
 	for _, e := range r.routing.Endpoints.StorageContainers {
-		add(EndpointStorage, e.Name, true)
+		add(External{Kind: EndpointStorage, Name: e.Name, ConnectionString: e.ConnectionString, Container: e})
 	}
 }
 

@@ -94,7 +94,7 @@ type Enrichment struct {
 // ErrUndeliverable says that an endpoint will never take a message.
 var ErrUndeliverable = errors.New("the endpoint refuses the message")
 
-// Sink takes messages to an endpoint outside of the hub. One goroutine uses it.
+// Sink takes messages to an endpoint outside of the hub. One goroutine uses it. One that was never asked to deliver needs no Close.
 type Sink interface {
 	// Deliver sends messages in order and returns how many the endpoint has taken; err says why it took no more. An error that
 	// errors.Is ErrUndeliverable holds for concerns the next message alone, which is to be dropped; after others it is worth to try again.
@@ -131,6 +131,7 @@ func (h *Hub) SetRouting(ctx context.Context, to Routing) error {
 		h.gates[i].mu.Lock()
 		h.gates[i].mu.Unlock() //nolint:staticcheck // it is enough to have been alone
 	}
+	h.outlets.turn(h, r)
 	return h.dropEndpoints(ctx, old, r)
 }
 
@@ -156,6 +157,7 @@ func (h *Hub) resetRouting(ctx context.Context) error {
 		return err
 	}
 	h.routings.current.Store(r)
+	h.outlets.turn(h, r)
 	return nil
 }
 

@@ -45,6 +45,7 @@ type serveCmd struct {
 
 	Auth            string   `default:"strict" enum:"strict,off" help:"strict, or off to accept any credential."`
 	X509CA          []string `name:"x509-ca" env:"IOLITE_X509_CA" type:"existingfile" help:"PEM file of a CA whose device certificates the hub accepts; repeatable." placeholder:"FILE"`
+	TrustCA         []string `name:"trust-ca" env:"IOLITE_TRUST_CA" type:"existingfile" help:"PEM file of a CA that endpoints and storage elsewhere may have their certificates from, besides the system's; repeatable." placeholder:"FILE"`
 	CertsDir        string   `default:"${certsDir}" help:"Where the development CA is kept."`
 	CAUnconstrained bool     `name:"ca-unconstrained" help:"Make a CA without name constraints, for clients that cannot cope with them."`
 	LogFormat       string   `default:"text" enum:"text,json" help:"text or json."`
@@ -134,12 +135,16 @@ func (s *serveCmd) options(stderr io.Writer) (iolite.Options, error) {
 	if err != nil {
 		return iolite.Options{}, err
 	}
+	trusted, err := readCAs(s.TrustCA)
+	if err != nil {
+		return iolite.Options{}, err
+	}
 	return iolite.Options{
 		Bind: s.Bind, Hostname: s.Hostname, StrictPorts: s.StrictPorts, Control: s.Control, ControlHosts: s.ControlHost,
 		MQTT: iolite.Port(s.MQTTPort), AMQP: iolite.Port(s.AMQPPort), HTTPS: iolite.Port(s.HTTPSPort), EventHub: iolite.Port(s.EventhubPort),
 		Devices: s.Device, SeedName: s.Seed, HTTPPoll: s.HTTPPoll, HTTPPollInterval: s.HTTPPollInterval,
 		Partitions: s.Partitions, EventBytes: s.Retain << 20, Retention: s.Retention, ConsumerGroups: s.ConsumerGroup, AuthOff: s.Auth == "off",
-		CertsDir: s.CertsDir, Unconstrained: s.CAUnconstrained, CAs: cas,
+		CertsDir: s.CertsDir, Unconstrained: s.CAUnconstrained, CAs: cas, TrustedCAs: trusted,
 		Logger: newLogger(stderr, s.LogFormat, s.LogLevel), Version: version(),
 	}, nil
 }
