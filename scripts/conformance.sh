@@ -40,6 +40,7 @@ have node node npm && start node
 have python python3 && start python
 have java java mvn && start java
 have packaging go setcap && start packaging
+have solution node npm && start solution
 have cli mosquitto_pub mosquitto_sub curl openssl && start cli
 wait
 for suite in $started; do

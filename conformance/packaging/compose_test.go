@@ -21,16 +21,17 @@ func repository(t *testing.T) string {
 	return root
 }
 
-// load reads docker-compose.yml with every profile: schema, interpolation and consistency are checked by the reference loader.
-func load(t *testing.T) *types.Project {
+// load reads the docker-compose.yml of a directory with every profile: schema, interpolation and consistency are checked by the reference loader.
+func load(t *testing.T, directory ...string) *types.Project {
 	t.Helper()
-	file := filepath.Join(repository(t), "docker-compose.yml")
+	directory = append([]string{repository(t)}, directory...)
+	file := filepath.Join(append(directory, "docker-compose.yml")...)
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	project, err := loader.LoadWithContext(context.Background(), types.ConfigDetails{
-		WorkingDir: repository(t), ConfigFiles: []types.ConfigFile{{Filename: file, Content: text}}, Environment: types.Mapping{},
+		WorkingDir: filepath.Dir(file), ConfigFiles: []types.ConfigFile{{Filename: file, Content: text}}, Environment: types.Mapping{},
 	}, func(o *loader.Options) { o.Profiles = []string{"*"} })
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +57,30 @@ func TestComposeFileFollowsTheSpecification(t *testing.T) {
 
 func TestComposeExampleWaitsForAHealthyHubAndSharesTheCA(t *testing.T) {
 	project := load(t)
-	for _, name := range []string{"device", "reader"} {
+	sharesTheCA(t, project, "device", "reader")
+}
+
+func TestComposeSolutionWaitsForAHealthyHubAndSharesTheCA(t *testing.T) {
+	project := load(t, "examples", "solution")
+	sharesTheCA(t, project, "devices", "processor", "backend")
+	for name, s := range project.Services {
+		for _, p := range s.Ports {
+			if p.HostIP != "127.0.0.1" {
+				t.Errorf("port %d of %s is published to %q", p.Target, name, p.HostIP)
+			}
+		}
+		for _, v := range s.Volumes {
+			if _, err := os.Stat(v.Source); v.Type == types.VolumeTypeBind && err != nil {
+				t.Errorf("%s mounts what is not there: %v", name, err)
+			}
+		}
+	}
+}
+
+// sharesTheCA checks that services wait for the hub, and find its CA.
+func sharesTheCA(t *testing.T, project *types.Project, names ...string) {
+	t.Helper()
+	for _, name := range names {
 		s := project.Services[name]
 		if s.DependsOn["hub"].Condition != types.ServiceConditionHealthy {
 			t.Errorf("%s waits for %+v", name, s.DependsOn["hub"])
