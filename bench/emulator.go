@@ -61,13 +61,13 @@ type emulator struct {
 	silent     []net.Conn // devices that are connected while others send
 }
 
-// launch starts the program on free ports of address with the CA in certs, and waits until it is ready.
-func launch(ctx context.Context, program, address, certs string) (*emulator, error) {
+// launch starts the program on free ports of address with the CA in certs and more flags, and waits until it is ready.
+func launch(ctx context.Context, program, address, certs string, flags ...string) (*emulator, error) {
 	control, err := freeAddress(address)
 	if err != nil {
 		return nil, err
 	}
-	p, err := start(program, emulatorFlags(address, control, certs)...)
+	p, err := start(program, append(emulatorFlags(address, control, certs), flags...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -206,12 +206,16 @@ func do(c *http.Client, request *http.Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = answer.Body.Close() }()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	text, err := readAll(answer)
 	if err == nil && answer.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s %s: %s: %s", request.Method, request.URL.Path, answer.Status, text)
 	}
 	return text, err
+}
+
+func readAll(answer *http.Response) ([]byte, error) {
+	defer func() { _ = answer.Body.Close() }()
+	return io.ReadAll(io.LimitReader(answer.Body, 1<<20))
 }
 
 // freeAddress returns address with a port that was free a moment ago.

@@ -34,6 +34,7 @@ type bench struct {
 	devices       []int
 	registered    int // devices that manage registers
 	exchangeCount int
+	stored        int // events that are stored to be caught up with
 	quiet         time.Duration
 	pattern       string
 	peers         bool
@@ -101,11 +102,12 @@ func parse(args []string) (*bench, error) {
 	devices := f.String("devices", "2000,10000", "numbers of idle devices")
 	f.IntVar(&b.registered, "registered", 100000, "devices that are registered while device management is measured")
 	f.IntVar(&b.exchangeCount, "exchanges", 2000, "round trips of each kind of device management")
+	f.IntVar(&b.stored, "stored", 1_000_000, "events that are stored and then read from the first on")
 	f.DurationVar(&b.quiet, "quiet", 5*time.Second, "how long to wait before memory is read, and to watch silent devices")
 	f.StringVar(&b.pattern, "case", "", "`regexp` of the telemetry cases, as in \"MQTT, flood\"")
 	f.BoolVar(&b.peers, "peers", true, "measure mosquitto and bare Go too")
 	f.BoolVar(&b.json, "json", false, "print JSON")
-	parts := f.String("only", "startup,devices,manage,telemetry", "what to measure")
+	parts := f.String("only", "startup,devices,manage,backend,telemetry", "what to measure")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -123,7 +125,7 @@ func (b *bench) check(devices, parts string) error {
 	}
 	b.parts = map[string]bool{}
 	for part := range strings.SplitSeq(parts, ",") {
-		if part != "startup" && part != "devices" && part != "manage" && part != "telemetry" {
+		if part != "startup" && part != "devices" && part != "manage" && part != "backend" && part != "telemetry" {
 			return fmt.Errorf("-only: there is no %q", part)
 		}
 		b.parts[part] = true
@@ -141,8 +143,8 @@ func (b *bench) check(devices, parts string) error {
 		return fmt.Errorf("-connections: not between 1 and %d", maxConns)
 	case b.beside < 0 || b.beside > maxDevices:
 		return fmt.Errorf("-beside: not between 0 and %d", maxDevices)
-	case b.rounds < 1 || b.messages < 1 || b.starts < 1 || b.exchangeCount < 1:
-		return errors.New("-rounds, -messages, -exchanges and -starts: at least 1")
+	case b.rounds < 1 || b.messages < 1 || b.starts < 1 || b.exchangeCount < 1 || b.stored < 1:
+		return errors.New("-rounds, -messages, -exchanges, -stored and -starts: at least 1")
 	case b.registered < minRegistered || b.registered > maxRegistered:
 		return fmt.Errorf("-registered: not between %d and %d", minRegistered, maxRegistered)
 	}
@@ -172,6 +174,11 @@ func (b *bench) measure(ctx context.Context) (err error) {
 	}
 	if b.parts["manage"] {
 		if err := b.measureManage(ctx); err != nil {
+			return err
+		}
+	}
+	if b.parts["backend"] {
+		if err := b.measureBackend(ctx); err != nil {
 			return err
 		}
 	}

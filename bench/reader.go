@@ -70,21 +70,40 @@ func (r *reader) close() {
 	<-r.done
 }
 
+// reading says what a reader of the Event Hubs-compatible endpoint reads.
+type reading struct {
+	group      string               // consumer group
+	partitions []int                // all when nil
+	earliest   bool                 // from the oldest event, not from now on
+	observe    func(payload []byte) // called for every message; nil for nobody
+}
+
 // readEvents reads every partition of the emulator's Event Hubs-compatible endpoint from now on.
 func (e *emulator) readEvents(limit time.Duration) (*reader, error) {
+	return e.read(reading{group: "$Default"}, limit)
+}
+
+// read reads on a connection of its own, until limit.
+func (e *emulator) read(what reading, limit time.Duration) (*reader, error) {
 	nc, err := dialTLS(e.address("amqp"), e.tls, limit)
 	if err != nil {
 		return nil, err
 	}
-	r, err := e.readPartitions(nc)
+	c, err := e.attachPartitions(nc, what)
 	if err != nil {
 		_ = nc.Close()
 		return nil, fmt.Errorf("reader: %w", err)
 	}
-	return r, nil
+	return startReader(nc, func(seen func(int)) error { return c.countTransfers(seen, what.observe) }), nil
 }
 
-func (e *emulator) readPartitions(nc *tls.Conn) (*reader, error) {
+// attachPartitions opens a link for each partition, and asks for events on it.
+func (e *emulator) attachPartitions(nc *tls.Conn, what reading) (*amqpConn, error) {
+	if what.partitions == nil {
+		for p := range e.partitions {
+			what.partitions = append(what.partitions, p)
+		}
+	}
 	c, err := openAMQP(nc, e.info.Hostname)
 	if err != nil {
 		return nil, err
@@ -93,20 +112,29 @@ func (e *emulator) readPartitions(nc *tls.Conn) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := uint32(e.partitions)
+	n := uint32(len(what.partitions))
 	if _, err := c.putTokens(n, []claim{owner}); err != nil {
 		return nil, err
 	}
-	for p := range n {
-		address := fmt.Sprintf("%s/ConsumerGroups/$Default/Partitions/%d", e.info.Hub, p)
-		if _, err := nc.Write(append(attachFrame(p, true, address, latestFilter()), creditFrame(p, 0, readerCredit)...)); err != nil {
+	filter := latestFilter()
+	if what.earliest {
+		filter = nil
+	}
+	for i, p := range what.partitions {
+		address, handle := fmt.Sprintf("%s/ConsumerGroups/%s/Partitions/%d", e.info.Hub, what.group, p), uint32(i)
+		if _, err := nc.Write(attachFrame(handle, true, address, filter)); err != nil {
 			return nil, err
 		}
 		if _, err := c.expect(descAttach); err != nil {
 			return nil, err
 		}
 	}
-	return startReader(nc, func(seen func(int)) error { return c.countTransfers(n, seen) }), nil
+	for i := range what.partitions { // now that nothing but transfers is expected
+		if _, err := nc.Write(creditFrame(uint32(i), 0, readerCredit)); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 // latestFilter selects what is stored from now on.
@@ -119,9 +147,9 @@ func latestFilter() []byte {
 	return b
 }
 
-// countTransfers counts messages on links 0 to n-1 and keeps up their credit.
-func (c *amqpConn) countTransfers(n uint32, seen func(int)) error {
-	deliveries, granted := make([]uint32, n), make([]uint32, n)
+// countTransfers counts messages on links that were attached with readerCredit, and keeps up their credit.
+func (c *amqpConn) countTransfers(seen func(int), observe func([]byte)) error {
+	var deliveries, granted []uint32 // by link
 	for {
 		count := 0
 		p, err := c.next()
@@ -133,7 +161,13 @@ func (c *amqpConn) countTransfers(n uint32, seen func(int)) error {
 			if _, err := p.uints(handle[:]); err != nil {
 				return err
 			}
+			if observe != nil {
+				observe(p.payload)
+			}
 			count++
+			for int(handle[0]) >= len(deliveries) {
+				deliveries, granted = append(deliveries, 0), append(granted, 0)
+			}
 			deliveries[handle[0]]++
 		}
 		if err != nil {

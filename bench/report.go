@@ -21,6 +21,7 @@ type report struct {
 	Devices      []crowdFigures       `json:"devices,omitempty"` // idle MQTT devices over TLS
 	Registration *registrationFigures `json:"registration,omitempty"`
 	Manage       []manageFigures      `json:"manage,omitempty"`
+	Backend      []backendFigures     `json:"backend,omitempty"`
 	Telemetry    []costFigures        `json:"telemetry,omitempty"` // microseconds of the server's CPU time per acknowledged message
 	UnderLoad    *loadFigures         `json:"afterLoad,omitempty"`
 }
@@ -101,6 +102,16 @@ type manageFigures struct {
 	P50   float64 `json:"p50"`
 	P99   float64 `json:"p99"`
 	CPU   float64 `json:"cpu"` // of the server's process, per round trip
+}
+
+// backendFigures are what a back end sees of messages, and what they cost the server.
+type backendFigures struct {
+	Name      string  `json:"name"`
+	Count     int     `json:"count"`     // messages, or what the name says
+	PerSecond float64 `json:"perSecond"` // 0 where it was not measured
+	P50       float64 `json:"p50"`       // microseconds from the device to a reader; 0 where it was not measured
+	P99       float64 `json:"p99"`
+	CPU       float64 `json:"cpu"` // of the server's process for each, in microseconds
 }
 
 type loadFigures struct {
@@ -219,6 +230,7 @@ func (r *report) writeText(w io.Writer) error {
 	}
 	r.writeDevices(t)
 	r.writeManage(t)
+	r.writeBackend(t)
 	r.writeTelemetry(t)
 	return t.Flush()
 }
@@ -232,6 +244,21 @@ func (r *report) writeManage(t io.Writer) {
 	}
 	for _, m := range r.Manage {
 		fmt.Fprintf(t, "%s\t%d\t%d\t%.0f\t%.0f\t%.0f\n", m.Name, m.Width, m.Count, m.P50, m.P99, m.CPU)
+	}
+}
+
+func (r *report) writeBackend(t io.Writer) {
+	if len(r.Backend) > 0 {
+		fmt.Fprint(t, "\nback end\tmessages\tper second\tp50 (us)\tp99 (us)\tserver CPU (us)\n")
+	}
+	measured := func(v float64) string {
+		if v == 0 {
+			return ""
+		}
+		return fmt.Sprintf("%.0f", v)
+	}
+	for _, f := range r.Backend {
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%.2f\n", f.Name, f.Count, measured(f.PerSecond), measured(f.P50), measured(f.P99), f.CPU)
 	}
 }
 
