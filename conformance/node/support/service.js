@@ -90,8 +90,16 @@ async function queued(deviceId) {
 /** The connection string of a device that the hub was started with. */
 const deviceConnectionString = (deviceId) => info.devices.find((device) => device.deviceId === deviceId).connectionString;
 
+/**
+ * The connection string of an event hub with a SAS in it instead of a key: of the one that the SDK would make, nothing is left when the clock
+ * has moved by an hour. Options are those of policyToken.
+ */
+function eventHubsByToken(eventHub = /EntityPath=([^;]+)/.exec(info.eventHubsConnectionString)[1], options) {
+  return `Endpoint=sb://${info.hostname}/;SharedAccessSignature=${policyToken('service', options)};EntityPath=${eventHub}`;
+}
+
 module.exports = {
-  TRANSPORTS, load, policyToken, deviceConnectionString, registry, jobs, digitalTwins, methods, rest, connect, message, purge, queued,
+  eventHubsByToken, TRANSPORTS, load, policyToken, deviceConnectionString, registry, jobs, digitalTwins, methods, rest, connect, message, purge, queued,
   get host() { return info.hostname; },
   get policies() { return policies; },
   get connectionString() { return info.connectionString; },
