@@ -67,6 +67,7 @@ type Conn struct {
 	open        *Open // the client's
 	maxFrame    int   // of frames we send
 	closeErr    *Error
+	lost        error // what ServeConn returns, set before the nodes learn of the end
 	peerClosed  bool
 	sessions    map[uint16]*Session // by the client's channel
 	channels    map[uint32]struct{} // ours, in use
@@ -289,6 +290,7 @@ func (c *Conn) linger() {
 // bury tells every node, session and the peer that the connection is over.
 func (c *Conn) bury(err error) {
 	c.mu.Lock()
+	c.lost = err
 	reason := c.epitaph(err)
 	for _, s := range c.sessions {
 		s.bury(reason)
@@ -299,6 +301,13 @@ func (c *Conn) bury(err error) {
 	c.calls.Lock()
 	defer c.calls.Unlock()
 	c.peer.Closed(c, err)
+}
+
+// Lost returns why the connection ended, when neither side closed it in good order; nil before its end.
+func (c *Conn) Lost() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lost
 }
 
 // epitaph is the error that nodes are given for the end of the connection.

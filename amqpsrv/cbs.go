@@ -6,9 +6,7 @@ import (
 	"strings"
 
 	"github.com/iolite-emulator/iolite/amqp10"
-	"github.com/iolite-emulator/iolite/auth"
 	"github.com/iolite-emulator/iolite/hub"
-	"github.com/iolite-emulator/iolite/store"
 )
 
 // maxRequest is announced on links to $cbs and $management, in bytes: the longest token, and room around it.
@@ -72,29 +70,16 @@ func (n *cbs) handle(m *amqp10.Message) (status int, description string) {
 
 // putToken proves a token and keeps whom it stands for. A token that fails leaves what was proven before.
 func (p *peer) putToken(token string) (status int, description string) {
-	principal, err := p.srv.hub.Authenticate(p.ctx, hub.Credential{Token: token}, store.Key{})
+	principal, err := p.srv.hub.PutToken(p.ctx, token)
 	if err != nil {
-		return p.tokenRefusal(token, err)
+		e := p.answer(err)
+		return e.Status, e.Text
 	}
 	if !p.grants.put(principal) {
 		return http.StatusForbidden, "Too many tokens on one connection."
 	}
 	p.renew(principal)
 	p.renewServices(principal)
-	p.log.Debug("token put", "device", principal.DeviceID, "module", principal.ModuleID, "policy", principal.Policy, "scope", principal.Scope)
+	p.log.Debug("token put", "category", hub.Connections, "deviceId", principal.DeviceID, "moduleId", principal.ModuleID, "policy", principal.Policy, "scope", principal.Scope)
 	return http.StatusOK, "OK"
-}
-
-// tokenRefusal is the answer to a token that the hub does not take: 400 when it is none at all.
-func (p *peer) tokenRefusal(token string, err error) (status int, description string) {
-	e, created := hub.AsError(err)
-	if created {
-		p.log.Error("internal error", "trackingId", e.TrackingID, "error", err)
-		return e.Status, e.Text
-	}
-	p.log.Debug("token refused", "error", e) // the hub has logged why
-	if _, malformed := auth.ParseToken(token); malformed != nil {
-		return http.StatusBadRequest, "The token is malformed: " + malformed.Error()
-	}
-	return e.Status, e.Text
 }

@@ -22,7 +22,7 @@ func (p *peer) attachDevicebound(l *amqp10.Link, a address) (amqp10.Node, *amqp1
 	sub, err := u.session.SubscribeC2D(n.deliver)
 	if err != nil {
 		p.part(u, l)
-		return nil, render(p.log, err)
+		return nil, p.render(err)
 	}
 	n.sub = sub
 	if u.bound != nil { // the hub delivers to the newest subscription alone

@@ -131,7 +131,7 @@ func (n *pair) giveUp(err *amqp10.Error) {
 		return
 	}
 	n.out.shut = true
-	n.p.log.Warn("links detached", "device", n.unit.key.DeviceID, "module", n.unit.key.ModuleID, "error", err)
+	n.p.log.Warn("links detached", "deviceId", n.unit.key.DeviceID, "moduleId", n.unit.key.ModuleID, "error", err)
 	for _, l := range []*amqp10.Link{n.in, n.out.link} {
 		if l != nil {
 			l.Detach(err)

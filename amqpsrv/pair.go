@@ -52,7 +52,7 @@ func (p *peer) attachPair(l *amqp10.Link, a address) (amqp10.Node, *amqp10.Error
 	if err := u.subscribe(); err != nil {
 		u.leave(n, l)
 		p.part(u, l)
-		return nil, render(p.log, err)
+		return nil, p.render(err)
 	}
 	return n, nil
 }

@@ -95,8 +95,8 @@ func (p *peer) Attach(l *amqp10.Link) (amqp10.Node, *amqp10.Error) {
 		n, err = p.attachSender(l, a)
 	}
 	if err != nil {
-		p.log.Info("link refused", "address", l.Address(), "role", l.Role().String(), "error", err)
-		return nil, err
+		p.log.Debug("link refused", "address", l.Address(), "role", l.Role().String(), "error", err)
+		return nil, p.track(err, slog.String("address", l.Address()))
 	}
 	return n, nil
 }

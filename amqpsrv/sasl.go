@@ -18,7 +18,7 @@ func (p *peer) SASL(mechanism string, response []byte) amqp10.SASLCode {
 		return p.saslPlain(response)
 	case "EXTERNAL":
 		if p.certificates() == nil {
-			p.log.Info("SASL EXTERNAL without a client certificate")
+			p.log.Error("SASL EXTERNAL without a client certificate", "category", hub.Connections)
 			return amqp10.SASLAuth
 		}
 		return amqp10.SASLOK
@@ -29,24 +29,21 @@ func (p *peer) SASL(mechanism string, response []byte) amqp10.SASLCode {
 func (p *peer) saslPlain(response []byte) amqp10.SASLCode {
 	user, password, err := plainResponse(response)
 	if err != nil {
-		p.log.Info("SASL PLAIN refused", "error", err)
+		p.log.Error("SASL PLAIN refused", "category", hub.Connections, "error", err)
 		return amqp10.SASLAuth
 	}
 	principal, err := p.srv.hub.AuthenticatePlain(p.ctx, user, password)
 	if err != nil {
-		return p.saslRefusal(user, err)
+		return p.saslRefusal(err)
 	}
 	p.grants.put(principal)
 	return amqp10.SASLOK
 }
 
-func (p *peer) saslRefusal(user string, err error) amqp10.SASLCode {
-	e, created := hub.AsError(err)
-	if created {
-		p.log.Error("internal error", "trackingId", e.TrackingID, "error", err)
+func (p *peer) saslRefusal(err error) amqp10.SASLCode {
+	if p.answer(err).Code == hub.CodeServerError {
 		return amqp10.SASLSysTemp
 	}
-	p.log.Debug("SASL PLAIN refused", "user", user, "error", e)
 	return amqp10.SASLAuth
 }
 

@@ -16,11 +16,11 @@ import (
 func (p *peer) service(l *amqp10.Link, resources ...string) (*hub.ServiceSession, *amqp10.Error) {
 	principal, err := p.serviceGrant(resources)
 	if err != nil {
-		return nil, render(p.log, err)
+		return nil, p.render(err)
 	}
 	s, err := p.srv.hub.OpenService(p.ctx, principal, p.door)
 	if err != nil {
-		return nil, render(p.log, err)
+		return nil, p.render(err)
 	}
 	p.mu.Lock()
 	p.services[s] = policyScope{principal.Policy, principal.Scope}

@@ -47,7 +47,7 @@ func (p *peer) attachServicebound(l *amqp10.Link, a address) (amqp10.Node, *amqp
 	sub, err := q.subscribe(s, n.deliver)
 	if err != nil {
 		p.leaveService(s)
-		return nil, render(p.log, err)
+		return nil, p.render(err)
 	}
 	n.sub = sub
 	return n, nil

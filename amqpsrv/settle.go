@@ -26,9 +26,9 @@ func (p *peer) settle(d *amqp10.Delivery, err error) {
 func (p *peer) asError(err error) *amqp10.Error {
 	var e *amqp10.Error
 	if errors.As(err, &e) {
-		return e
+		return p.track(e)
 	}
-	return render(p.log, err)
+	return p.render(err)
 }
 
 func badEncoding(err error) *amqp10.Error {

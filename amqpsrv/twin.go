@@ -129,10 +129,7 @@ func twinResponse(status int, body []byte) *amqp10.Message {
 
 // failure is the response to a request that failed.
 func (t *twin) failure(err error) *amqp10.Message {
-	e, created := hub.AsError(err)
-	if created {
-		t.p.log.Error("internal error", "trackingId", e.TrackingID, "error", err)
-	}
+	e := t.p.answer(err)
 	return twinResponse(e.Status, t.p.srv.hub.AppendError(nil, e))
 }
 
@@ -190,7 +187,7 @@ func (t *twin) lost(_ parcel, why loss) {
 
 // refused implements talk.
 func (t *twin) refused(_ []byte, st amqp10.DeliveryState) {
-	t.p.log.Info("a message of the twin was refused by its receiver", "device", t.unit.key.DeviceID, "module", t.unit.key.ModuleID, "outcome", fmt.Sprintf("%T", st))
+	t.p.log.Info("a message of the twin was refused by its receiver", "deviceId", t.unit.key.DeviceID, "moduleId", t.unit.key.ModuleID, "outcome", fmt.Sprintf("%T", st))
 }
 
 // twinRequestOf translates a request; problem says what is wrong with it. The body aliases m.

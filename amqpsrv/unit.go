@@ -38,7 +38,7 @@ func (p *peer) join(l *amqp10.Link, key store.Key) (*unit, *amqp10.Error) {
 	if u == nil {
 		var err error
 		if u, err = p.openUnit(l, key); err != nil {
-			return nil, render(p.log, err)
+			return nil, p.render(err)
 		}
 	}
 	u.session.SetModel(p.ctx, l.Properties().Text("com.microsoft:model-id")) // C# and Java name it on some links alone
@@ -123,14 +123,19 @@ func (p *peer) end(u *unit, err *amqp10.Error) {
 func (p *peer) part(u *unit, l *amqp10.Link) {
 	p.mu.Lock()
 	delete(u.links, l)
-	last := len(u.links) == 0
+	last, closing := len(u.links) == 0, p.closing != nil
 	if last && p.units[u.key] == u {
 		delete(p.units, u.key)
 	}
 	p.mu.Unlock()
-	if last {
-		u.session.Close()
+	if !last {
+		return
 	}
+	if err := l.Conn().Lost(); err != nil && !closing {
+		u.session.Lost(err)
+		return
+	}
+	u.session.Close()
 }
 
 // renew gives a new token to the sessions that were opened with the one it replaces.

@@ -61,7 +61,7 @@ func (c *connection) checkConnect(pk *packets.Packet) error {
 	case name != "MQTT" && name != "MQIsdp":
 		return c.violate(ruleMalformed, "detail", "protocol name", "name", name) // MQTT-3.1.2-1
 	case name != "MQTT" || pk.ProtocolVersion != 4:
-		return c.refuse(connackProtocol, ruleProtocol, nil, "level", strconv.Itoa(int(pk.ProtocolVersion)))
+		return c.refuse(connackProtocol, ruleProtocol, "level", strconv.Itoa(int(pk.ProtocolVersion)))
 	case pk.ReservedBit != 0, // MQTT-3.1.2-3
 		p.WillFlag && p.WillQos > 2,                     // MQTT-3.1.2-14
 		!p.WillFlag && (p.WillQos != 0 || p.WillRetain), // MQTT-3.1.2-13, -15
@@ -77,13 +77,13 @@ func (c *connection) identify(name, clientID string) (userName, error) {
 	user, err := parseUserName(name)
 	switch {
 	case errors.Is(err, errAPIVersion):
-		return user, c.refuse(connackProtocol, ruleAPIVersion, nil, "userName", name)
+		return user, c.refuse(connackProtocol, ruleAPIVersion, "userName", name)
 	case clientID == "":
-		return user, c.refuse(connackIdentifier, ruleClientID, nil, "userName", name) // MQTT-3.1.3-8
+		return user, c.refuse(connackIdentifier, ruleClientID, "userName", name) // MQTT-3.1.3-8
 	case err != nil:
-		return user, c.refuse(connackNotAuthorized, ruleUserName, nil, "userName", name, "clientId", clientID)
+		return user, c.refuse(connackNotAuthorized, ruleUserName, "userName", name, "clientId", clientID)
 	case user.key.String() != clientID:
-		return user, c.refuse(connackIdentifier, ruleClientID, nil, "userName", name, "clientId", clientID)
+		return user, c.refuse(connackIdentifier, ruleClientID, "userName", name, "clientId", clientID)
 	}
 	// The ids outlive the packet, which they must not keep alive.
 	user.key = store.Key{DeviceID: strings.Clone(user.key.DeviceID), ModuleID: strings.Clone(user.key.ModuleID)}
@@ -122,16 +122,24 @@ func (c *connection) open(user userName, token string) error {
 // refuseHub refuses because the hub does. IoT Hub answers every failed authentication with 5; SDKs retry after 3.
 func (c *connection) refuseHub(err error) error {
 	e, _ := hub.AsError(err)
+	code, r := connackNotAuthorized, ruleAuth
 	if e.Status >= 500 {
-		return c.refuse(connackUnavailable, ruleHubDown, e)
+		code, r = connackUnavailable, ruleHubDown
 	}
-	return c.refuse(connackNotAuthorized, ruleAuth, e)
+	c.ending.CompareAndSwap(nil, &ending{rule: r, attrs: returnCode(code), refuse: true, hub: e, err: err})
+	return c.connack(code)
 }
 
 // refuse answers CONNECT with a return code and ends the connection.
-func (c *connection) refuse(code byte, r rule, err *hub.Error, pairs ...string) error {
-	attrs := append(details(pairs), slog.Int("returnCode", int(code)))
-	c.ending.CompareAndSwap(nil, &ending{rule: r, attrs: attrs, refuse: true, hub: err})
+func (c *connection) refuse(code byte, r rule, pairs ...string) error {
+	c.ending.CompareAndSwap(nil, &ending{rule: r, attrs: append(details(pairs), returnCode(code)...), refuse: true})
+	return c.connack(code)
+}
+
+func returnCode(code byte) []slog.Attr { return []slog.Attr{slog.Int("returnCode", int(code))} }
+
+// connack refuses a CONNECT and ends the connection.
+func (c *connection) connack(code byte) error {
 	_ = c.send([]byte{packets.Connack << 4, 2, 0, code}) // MQTT-3.2.2-4: session present is 0; if it cannot be sent, the connection fails anyway
 	return errEnded
 }

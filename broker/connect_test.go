@@ -382,7 +382,7 @@ func TestANewerConnectionClosesTheOlder(t *testing.T) {
 	older := r.connect("d1")
 	newer := r.connect("d1")
 	older.expectClosed()
-	if w := r.expectRule("session-ended"); w.attrs["code"] != "400027" {
+	if w := r.expectRule("session-ended"); w.attrs["resultType"] != "400027" {
 		t.Errorf("warning: %v", w)
 	}
 	newer.sync()
@@ -424,7 +424,7 @@ func TestTheHubEndsConnections(t *testing.T) {
 			}
 			c.expectClosed()
 			if test.code != "" {
-				if w := r.expectRule("session-ended"); w.attrs["code"] != test.code {
+				if w := r.expectRule("session-ended"); w.attrs["resultType"] != test.code {
 					t.Errorf("warning: %v", w)
 				}
 			}
@@ -441,7 +441,7 @@ func TestAnExpiredTokenEndsTheConnection(t *testing.T) {
 	c.sync()
 	r.clock.Advance(2 * time.Hour)
 	c.expectClosed()
-	if w := r.expectRule("session-ended"); w.attrs["code"] != fmt.Sprint(int(hub.CodeTokenExpired)) {
+	if w := r.expectRule("session-ended"); w.attrs["resultType"] != fmt.Sprint(int(hub.CodeTokenExpired)) {
 		t.Errorf("warning: %v", w)
 	}
 }

@@ -48,6 +48,7 @@ type ending struct {
 	attrs  []slog.Attr
 	refuse bool       // a CONNECT was refused
 	hub    *hub.Error // the hub ended the session, or why it refused
+	err    error      // what hub was made from, when it is to be logged; nil when the hub has said it
 }
 
 func newConnection(b *Broker, c *door.Conn) *connection {
@@ -64,6 +65,34 @@ var errEnded = errors.New("the connection was ended")
 func (c *connection) violate(r rule, attrs ...string) error {
 	c.ending.CompareAndSwap(nil, &ending{rule: r, attrs: details(attrs)})
 	return errEnded
+}
+
+// cause is why the connection ended without a goodbye: err is what ended reading.
+func (c *connection) cause(err error) error {
+	e := c.ending.Load()
+	if e == nil {
+		e = c.explain(err)
+	}
+	if e == nil || e.rule.name == "" {
+		return err
+	}
+	return errors.New(e.rule.name + ": " + e.rule.reason)
+}
+
+// peer is who the connection's answers are for.
+func (c *connection) peer() hub.Peer {
+	return hub.Peer{Conn: c.conn, Key: c.key, Category: hub.Connections}
+}
+
+// identity are the log keys of the identity, once it is known.
+func (c *connection) identity() []any {
+	switch {
+	case c.key.DeviceID == "":
+		return nil
+	case c.key.ModuleID == "":
+		return []any{"deviceId", c.key.DeviceID}
+	}
+	return []any{"deviceId", c.key.DeviceID, "moduleId", c.key.ModuleID}
 }
 
 // details makes log attributes of names and values. The values may point into memory that is used again.
@@ -88,16 +117,17 @@ func (c *connection) end(err error) {
 		return
 	}
 	c.sendWill()
-	c.session.Close()
+	if c.goodbye || c.broker.isClosed() {
+		c.session.Close()
+	} else {
+		c.session.Lost(c.cause(err))
+	}
 	c.forgetDeadSession()
 }
 
 // report writes the one log line about the connection's end.
 func (c *connection) report(err error) {
-	log := c.broker.log.With("door", c.conn.Door().String(), "remote", c.conn.RemoteAddr().String())
-	if c.key.DeviceID != "" {
-		log = log.With("identity", c.key.String())
-	}
+	log := c.broker.log.With("category", hub.Connections, "door", c.conn.Door().String(), "remote", c.conn.RemoteAddr().String()).With(c.identity()...)
 	e := c.ending.Load()
 	if e == nil {
 		e = c.explain(err)
@@ -110,17 +140,16 @@ func (c *connection) report(err error) {
 	case e == nil && c.session == nil:
 		log.Debug("MQTT connection ended before CONNECT", "error", err)
 	case e == nil:
-		log.Info("MQTT connection lost", "code", 404104, "name", "DeviceConnectionClosedRemotely", "error", err)
-	case e.hub != nil && e.refuse && e.hub.Status < 500:
-		log.Info("MQTT CONNECT refused", "error", e.hub.Error(), "trackingId", e.hub.TrackingID) // the hub has said why
+		log.Debug("MQTT connection lost", "error", err) // the hub says it, too
 	case e.hub != nil && e.refuse:
-		e.rule.log(log, "MQTT CONNECT refused", append(e.attrs, slog.String("error", e.hub.Error()), slog.Any("cause", errors.Unwrap(e.hub)))...)
+		_ = c.broker.hub.Answer(c.peer(), e.err, append(e.attrs, e.rule.attrs()...)...)
 	case e.refuse:
 		e.rule.log(log, "MQTT CONNECT refused", e.attrs...)
 	case e.hub != nil && e.hub.Code == hub.CodeClosed:
-		log.Info("MQTT connection closed", "code", int(e.hub.Code), "name", e.hub.Name)
+		log.Info("MQTT connection closed", "resultType", int(e.hub.Code), "resultDescription", e.hub.Name, "trackingId", e.hub.TrackingID)
 	case e.hub != nil:
-		log.Warn("MQTT connection closed", "rule", "session-ended", "reason", e.hub.Text, "code", int(e.hub.Code), "name", e.hub.Name)
+		log.Warn("MQTT connection closed", "rule", "session-ended", "reason", e.hub.Text, "resultType", int(e.hub.Code), "resultDescription", e.hub.Name,
+			"trackingId", e.hub.TrackingID)
 	default:
 		e.rule.log(log, "MQTT connection closed", e.attrs...)
 	}

@@ -143,7 +143,7 @@ func (c *connection) written(token string) {
 func (c *connection) complete(token string) {
 	if err := c.session.CompleteC2D(c.broker.ctx, token); err != nil {
 		// The lock ran out or the queue was purged: the hub has decided already what becomes of the message.
-		c.broker.log.Debug("a cloud-to-device message was acknowledged too late", "identity", c.key.String(), "error", err)
+		c.broker.log.Debug("a cloud-to-device message was acknowledged too late", append(c.identity(), "category", hub.C2DCommands, "error", err)...)
 	}
 }
 
@@ -156,10 +156,9 @@ func (d *devicebound) addCredit() {
 
 // rejectUndeliverable dead-letters a message that MQTT cannot carry, which would hold up those behind it for ever.
 func (c *connection) rejectUndeliverable(m *store.Message) {
-	ruleTopicTooLong.log(c.broker.log, "cloud-to-device message rejected",
-		slog.String("identity", c.key.String()), slog.String("messageId", clip(m.MessageID)))
+	ruleTopicTooLong.log(c.broker.log.With("category", hub.C2DCommands).With(c.identity()...), "cloud-to-device message rejected", slog.String("messageId", clip(m.MessageID)))
 	if err := c.session.RejectC2D(c.broker.ctx, m.LockToken); err != nil {
-		c.broker.log.Debug("an undeliverable message was gone before it was rejected", "identity", c.key.String(), "error", err)
+		c.broker.log.Debug("an undeliverable message was gone before it was rejected", append(c.identity(), "category", hub.C2DCommands, "error", err)...)
 	}
 	d := &c.devicebound
 	d.mu.Lock()

@@ -57,7 +57,7 @@ func impatient(connect, write time.Duration) rigOption {
 func newRig(t testing.TB, options ...rigOption) *rig {
 	t.Helper()
 	r := &rig{t: t, clock: clock.NewManual(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)), log: newJournal()}
-	cfg := hub.Config{Engine: store.NewMemory(store.MemoryOptions{}), Clock: r.clock, Logger: slog.New(slog.DiscardHandler), AuthOff: true}
+	cfg := hub.Config{Engine: store.NewMemory(store.MemoryOptions{}), Clock: r.clock, Logger: slog.New(r.log), AuthOff: true}
 	for _, o := range options {
 		o(&cfg, nil)
 	}
@@ -441,7 +441,7 @@ func (j *journal) warned(rule string) []record {
 	defer j.mu.Unlock()
 	var found []record
 	for _, r := range *j.records {
-		if r.level == slog.LevelWarn && r.attrs["rule"] == rule {
+		if r.level >= slog.LevelWarn && r.attrs["rule"] == rule {
 			found = append(found, r)
 		}
 	}

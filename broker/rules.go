@@ -12,8 +12,12 @@ type rule struct {
 
 // log writes the warning.
 func (r rule) log(log *slog.Logger, message string, attrs ...slog.Attr) {
-	attrs = append([]slog.Attr{slog.String("rule", r.name), slog.String("reason", r.reason), slog.String("source", r.source)}, attrs...)
-	log.LogAttrs(logContext, slog.LevelWarn, message, attrs...)
+	log.LogAttrs(logContext, slog.LevelWarn, message, append(r.attrs(), attrs...)...)
+}
+
+// attrs are what a line says of the rule.
+func (r rule) attrs() []slog.Attr {
+	return []slog.Attr{slog.String("rule", r.name), slog.String("reason", r.reason), slog.String("source", r.source)}
 }
 
 // article is where IoT Hub's MQTT dialect is described.

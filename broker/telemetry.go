@@ -90,11 +90,8 @@ var errWildcard = errors.New("a topic name contains no '#'")
 
 // refuseTelemetry ends the connection because the hub took no message: MQTT has no other way to say so.
 func (c *connection) refuseTelemetry(err error) error {
-	e, created := hub.AsError(err)
+	e := c.broker.hub.Answer(hub.Peer{Conn: c.conn, Key: c.key, Category: hub.DeviceTelemetry}, err)
 	attrs := []string{"error", e.Error(), "trackingId", e.TrackingID}
-	if created {
-		attrs = append(attrs, "cause", err.Error())
-	}
 	switch e.Code {
 	case hub.CodeMessageTooLarge:
 		return c.violate(ruleTooLarge, attrs...)

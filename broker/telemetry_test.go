@@ -166,7 +166,7 @@ func TestOffencesCloseTheConnection(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.expectClosed()
-			if w := r.expectRule(test.rule); w.attrs["identity"] != "d1" || w.attrs["door"] != "mqtt" || w.attrs["source"] == "" {
+			if w := r.expectRule(test.rule); w.attrs["deviceId"] != "d1" || w.attrs["door"] != "mqtt" || w.attrs["source"] == "" {
 				t.Errorf("warning: %v", w)
 			}
 			if stored := r.bodies(); len(stored) != 0 {
@@ -300,8 +300,10 @@ func TestAFailingStoreClosesTheConnection(t *testing.T) {
 	<-g.entered
 	g.let <- errors.New("disk on fire")
 	c.expectClosed()
-	if w := r.expectRule("server-error"); !strings.Contains(w.attrs["cause"], "disk on fire") || w.attrs["trackingId"] == "" {
-		t.Errorf("warning: %v", w)
+	w := r.expectRule("server-error")
+	why, ok := r.log.find("trackingId", w.attrs["trackingId"])
+	if !ok || !strings.Contains(why.attrs["cause"], "disk on fire") || why.attrs["category"] != "DeviceTelemetry" || why.attrs["operation"] != "ingress" {
+		t.Errorf("warning: %v, of the error: %v", w, why)
 	}
 }
 

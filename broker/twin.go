@@ -99,7 +99,7 @@ func (c *connection) warnRequestID(topic string) {
 		return
 	}
 	c.ridWarned = true
-	ruleNoRequestID.log(c.broker.log, "MQTT twin request ignored", slog.String("identity", c.key.String()), slog.String("topic", clip(topic)))
+	ruleNoRequestID.log(c.broker.log.With("category", hub.D2CTwinOperations).With(c.identity()...), "MQTT twin request ignored", slog.String("topic", clip(topic)))
 }
 
 // reply is the memory that the answer to one twin request is made in.
@@ -163,10 +163,7 @@ func (c *connection) needVersion() error {
 
 // refuseTwin makes the answer that tells an error, or ends the connection because the hub has ended the session.
 func (c *connection) refuseTwin(answer *reply, r twinRequest, err error) error {
-	e, created := hub.AsError(err)
-	if created {
-		c.broker.log.Error("a twin request failed", "identity", c.key.String(), "trackingId", e.TrackingID, "cause", err)
-	}
+	e := c.broker.hub.Answer(hub.Peer{Conn: c.conn, Key: c.key, Category: hub.D2CTwinOperations}, err)
 	if endsSession(e.Code) {
 		c.endedByHub(e)
 		return errEnded

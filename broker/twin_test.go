@@ -368,7 +368,7 @@ func TestAFailingStoreIsAnsweredWithATrackingID(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 		cause, ok := r.log.find("trackingId", e.TrackingID)
-		if !ok || !strings.Contains(cause.attrs["cause"], "disk on fire") || cause.attrs["identity"] != "d1" {
+		if !ok || !strings.Contains(cause.attrs["cause"], "disk on fire") || cause.attrs["deviceId"] != "d1" {
 			t.Errorf("the log has %+v", cause)
 		}
 	}

@@ -17,12 +17,12 @@ func (c *connection) setWill(p *packets.ConnectParams) error {
 	}
 	bag, ok := c.telemetryBag(p.WillTopic)
 	if !ok || p.WillQos > 1 {
-		return c.refuse(connackNotAuthorized, ruleWill, nil, "topic", p.WillTopic)
+		return c.refuse(connackNotAuthorized, ruleWill, "topic", p.WillTopic)
 	}
 	c.will = new(hub.Telemetry)
 	// It outlives the packet, whose password it must not keep alive.
 	if err := readTelemetry(c.will, strings.Clone(bag), bytes.Clone(p.WillPayload), p.WillRetain); err != nil {
-		return c.refuse(connackNotAuthorized, ruleWill, nil, "topic", p.WillTopic, "detail", err.Error())
+		return c.refuse(connackNotAuthorized, ruleWill, "topic", p.WillTopic, "detail", err.Error())
 	}
 	return nil
 }
@@ -34,6 +34,6 @@ func (c *connection) sendWill() {
 		return
 	}
 	if err := c.session.SendWill(context.Background(), *c.will); err != nil {
-		c.broker.log.Warn("the Will could not be stored", "identity", c.key.String(), "error", err)
+		c.broker.log.Warn("the Will could not be stored", append(c.identity(), "category", hub.DeviceTelemetry, "error", err)...)
 	}
 }

@@ -84,7 +84,7 @@ func (s *Server) decodeItem(m *hub.Telemetry, item *batchItem) error {
 			return err
 		}
 		if !known {
-			s.log.Warn("a batch names a property that IoT Hub does not know; names of application properties begin with "+appPrefix, "name", p.name)
+			s.log.Warn("a batch names a property that IoT Hub does not know; names of application properties begin with "+appPrefix, "category", hub.DeviceTelemetry, "name", p.name)
 		}
 	}
 	return nil

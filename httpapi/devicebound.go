@@ -20,7 +20,7 @@ const (
 // getDevicebound is GET /devices/{device}/messages/devicebound: lock and return the next message.
 func (s *Server) getDevicebound(w http.ResponseWriter, r *http.Request, d *hub.DeviceSession) error {
 	if t := r.Header.Get("iothub-messagelocktimeout"); t != "" && t != lockSeconds {
-		s.log.Warn("iothub-messagelocktimeout is not supported: locks last "+lockSeconds+" s", "deviceId", d.Key().DeviceID, "asked", t)
+		s.log.Warn("iothub-messagelocktimeout is not supported: locks last "+lockSeconds+" s", "category", hub.C2DCommands, "deviceId", d.Key().DeviceID, "asked", t)
 	}
 	m, ok, err := d.PollC2D(r.Context())
 	if err != nil {

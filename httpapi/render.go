@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strconv"
 
 	"github.com/iolite-emulator/iolite/document"
 	"github.com/iolite-emulator/iolite/hub"
+	"github.com/iolite-emulator/iolite/store"
 )
 
 const jsonType = "application/json; charset=utf-8"
@@ -98,7 +100,7 @@ func (s *Server) failNested(w http.ResponseWriter, r *http.Request, err error) {
 	failWith(w, e, nested(s, e))
 }
 
-// hubError returns err as the hub error to render, and logs the cause of one that is not for the peer.
+// hubError returns err as the hub error to render, and logs it.
 func (s *Server) hubError(r *http.Request, err error) *hub.Error {
 	if own := (*refusal)(nil); errors.As(err, &own) {
 		err = s.hub.NewError(own.code, own.detail)
@@ -106,14 +108,8 @@ func (s *Server) hubError(r *http.Request, err error) *hub.Error {
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil { // said to nobody, or to the half of a connection that still listens
 		return s.hub.NewError(hub.CodeClientClosed)
 	}
-	e, created := hub.AsError(err)
-	switch {
-	case e.Code == hub.CodeNotImplemented:
-		s.log.Warn("not implemented", "error", e.Text, "method", r.Method, "path", r.URL.EscapedPath(), "remote", r.RemoteAddr)
-	case created:
-		s.log.Error("request failed", "method", r.Method, "path", r.URL.EscapedPath(), "trackingId", e.TrackingID, "error", e.Unwrap())
-	}
-	return e
+	at := hub.Peer{Conn: wireOf(r).Conn, Key: store.Key{DeviceID: param(r, "device"), ModuleID: param(r, "module")}, Category: category(r)}
+	return s.hub.Answer(at, err, slog.String("method", r.Method), slog.String("path", r.URL.EscapedPath()))
 }
 
 func failWith(w http.ResponseWriter, e *hub.Error, body any) {

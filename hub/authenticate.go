@@ -39,7 +39,19 @@ func (h *Hub) Authenticate(ctx context.Context, cred Credential, claimed store.K
 	default:
 		err = errors.New("neither a token nor a client certificate was given")
 	}
-	return h.verdict(ctx, claimed, p, err)
+	return h.verdict(claimed, p, err)
+}
+
+// PutToken proves a token that was put on $cbs. What is no token at all is refused with CodeArgumentInvalid, others with CodeUnauthorized.
+func (h *Hub) PutToken(ctx context.Context, token string) (auth.Principal, error) {
+	p, err := h.Authenticate(ctx, Credential{Token: token}, store.Key{})
+	if err == nil {
+		return p, nil
+	}
+	if _, malformed := auth.ParseToken(token); malformed != nil {
+		return p, failed(opConnect, store.Key{}, h.newErrorText(CodeArgumentInvalid, "The token is malformed: "+malformed.Error()))
+	}
+	return p, err
 }
 
 // AuthenticatePlain proves the user name and password of SASL PLAIN: {device}@sas.{hub}, {device}/modules/{module}@sas.{hub},
@@ -50,7 +62,7 @@ func (h *Hub) AuthenticatePlain(ctx context.Context, user, password string) (aut
 		return whoever(claimed), nil
 	}
 	p, err := h.checkPlain(ctx, claimed, policy, password)
-	return h.verdict(ctx, claimed, p, err)
+	return h.verdict(claimed, p, err)
 }
 
 func (h *Hub) checkPlain(ctx context.Context, claimed store.Key, policy, password string) (auth.Principal, error) {
@@ -101,9 +113,9 @@ func whoever(claimed store.Key) auth.Principal {
 }
 
 // verdict turns a cause into the one answer that a peer gets for all of them.
-func (h *Hub) verdict(ctx context.Context, claimed store.Key, p auth.Principal, cause error) (auth.Principal, error) {
+func (h *Hub) verdict(claimed store.Key, p auth.Principal, cause error) (auth.Principal, error) {
 	if cause != nil {
-		return auth.Principal{}, h.unauthorized(ctx, claimed, cause)
+		return auth.Principal{}, failed(opConnect, claimed, h.unauthorized(cause))
 	}
 	return p, nil
 }

@@ -118,11 +118,11 @@ func TestRefusedPeerLearnsNothingAndTheLogSaysWhy(t *testing.T) {
 	disable(t, h, off)
 	key, _ := DeriveKeys(off)
 	_, err := h.Authenticate(ctx, Credential{Token: token(t, "host/devices/off", key, "", start.Add(time.Hour))}, off)
-	e, _ := AsError(err)
+	e := h.Answer(Peer{}, err)
 	if e.Text != "Unauthorized" {
 		t.Errorf("text %q", e.Text)
 	}
-	for _, part := range []string{"the device is disabled", e.TrackingID, "device=off"} {
+	for _, part := range []string{"the device is disabled", e.TrackingID, "deviceId=off", "category=Connections", "operation=deviceConnect"} {
 		if !strings.Contains(log.String(), part) {
 			t.Errorf("the log does not mention %q:\n%s", part, log.String())
 		}

@@ -1,9 +1,7 @@
 package hub
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/iolite-emulator/iolite/auth"
@@ -47,13 +45,11 @@ func authMethod(p auth.Principal, key store.Key) string {
 	return `{"scope":"device","type":"sas","issuer":"iothub","acceptingIpFilterRule":null}`
 }
 
-// unauthorized logs why somebody is refused and returns the error that does not say it: IoT Hub answers 401002 "Unauthorized"
-// whatever the cause.
-func (h *Hub) unauthorized(ctx context.Context, key store.Key, cause error) *Error {
+// unauthorized is the error that does not say why somebody is refused: IoT Hub answers 401002 "Unauthorized" whatever the cause. The log
+// says it, when a head answers.
+func (h *Hub) unauthorized(cause error) *Error {
 	e := h.NewError(CodeUnauthorized)
 	e.cause = cause
-	h.log.LogAttrs(ctx, slog.LevelWarn, "unauthorized", slog.String("device", key.DeviceID), slog.String("module", key.ModuleID),
-		slog.Any("cause", cause), slog.String("trackingId", e.TrackingID))
 	return e
 }
 

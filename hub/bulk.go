@@ -90,7 +90,7 @@ func (i *BulkItem) writesTwin() bool {
 func (h *Hub) bulkError(ctx context.Context, key store.Key, err error) BulkError {
 	e, created := AsError(err)
 	if created {
-		h.log.ErrorContext(ctx, "a bulk operation failed", "device", key.DeviceID, "module", key.ModuleID, "error", errors.Unwrap(e), "trackingId", e.TrackingID)
+		h.log.ErrorContext(ctx, "a bulk operation failed", "category", DeviceIdentityOperations, "deviceId", key.DeviceID, "moduleId", key.ModuleID, "error", errors.Unwrap(e), "trackingId", e.TrackingID)
 	}
 	return BulkError{Key: key, Err: e}
 }

@@ -1,8 +1,10 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -195,11 +197,30 @@ func (h *Hub) c2dSettled(key store.Key, messages []store.Message, o outcome) {
 	if o == outcomeExpired {
 		h.metrics.expired.Add(int64(len(messages)))
 	}
-	if o == outcomeExceeded || o == outcomeRejected || o == outcomeExpired {
-		for _, m := range messages {
-			h.log.Info("cloud-to-device message dead-lettered", "device", key.DeviceID, "module", key.ModuleID, "messageId", m.MessageID,
-				"outcome", string(o), "deliveries", m.DeliveryCount)
-		}
-	}
+	h.logSettled(key, messages, o)
 	h.feedback.report(h, key, messages, o)
+}
+
+// logSettled says which messages came to an end that nobody wanted. IoT Hub: messageExpired, at Error; what a device rejects is no error of
+// the hub's.
+func (h *Hub) logSettled(key store.Key, messages []store.Message, o outcome) {
+	var op operation
+	level := slog.LevelError
+	switch o {
+	case outcomeExpired:
+		op = opC2DExpired
+	case outcomeExceeded:
+		op = opC2DExceeded
+	case outcomeRejected:
+		op, level = opC2DRejected, slog.LevelInfo
+	default:
+		return
+	}
+	now := h.clock.Now()
+	for i := range messages {
+		m := &messages[i]
+		h.note(level, op, key, "cloud-to-device message dead-lettered", slog.String("messageId", m.MessageID), slog.String("outcome", string(o)),
+			slog.Int("messageSizeInBytes", messageSize(&m.SystemProperties, m.Properties, m.Body)), slog.String("deliveryAcknowledgement", cmp.Or(m.Ack, "none")),
+			slog.Int("deliveryCount", m.DeliveryCount), slog.Time("expiryTime", m.Deadline), slog.String("timeInSystem", now.Sub(m.Enqueued).String()))
+	}
 }

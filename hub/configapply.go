@@ -185,7 +185,7 @@ func (c *configurations) follow(ctx context.Context, key store.Key) bool {
 		return false
 	}
 	if err := c.reach(context.WithoutCancel(ctx), set.era, key, nil); err != nil {
-		c.hub.log.Error("configurations cannot follow the change of a twin", "device", key, "error", err)
+		c.hub.log.Error("configurations cannot follow the change of a twin", "category", Configurations, "deviceId", key.DeviceID, "moduleId", key.ModuleID, "error", err)
 	}
 	return true
 }
@@ -197,7 +197,7 @@ func (c *configurations) followModules(ctx context.Context, deviceID string) {
 	}
 	keys, err := c.hub.deviceKeys(ctx, deviceID)
 	if err != nil {
-		c.hub.log.Error("configurations cannot follow the change of a device", "device", deviceID, "error", err)
+		c.hub.log.Error("configurations cannot follow the change of a device", "category", Configurations, "deviceId", deviceID, "error", err)
 	}
 	for _, key := range keys[1:] {
 		c.follow(ctx, key)
@@ -250,7 +250,7 @@ func (c *configurations) makeModules(ctx context.Context, set *ruleSet, row *sto
 		if err := c.hub.makeModules(ctx, set.era, row.DeviceID, r.content); isCode(err, CodeClosed) {
 			return
 		} else if err != nil {
-			c.hub.log.Warn("a deployment cannot make its modules", "configuration", r.ID, "device", row.DeviceID, "error", err)
+			c.hub.log.Warn("a deployment cannot make its modules", "category", Configurations, "configurationId", r.ID, "deviceId", row.DeviceID, "error", err)
 		}
 	}
 }
@@ -303,7 +303,9 @@ func (c *configurations) settle(ctx context.Context, set *ruleSet, key store.Key
 		before, now := row.Twin, c.hub.clock.Now()
 		patch := plan.carryOut(&row.Twin, now)
 		if err := c.hub.checkPart(desiredPath, row.Twin.Desired.Value, twin.MaxSection); err != nil {
-			c.misfits.Do(func() { c.hub.log.Warn("configurations do not fit into a twin", "device", key, "error", err) })
+			c.misfits.Do(func() {
+				c.hub.log.Warn("configurations do not fit into a twin", "category", Configurations, "deviceId", key.DeviceID, "moduleId", key.ModuleID, "error", err)
+			})
 			return nil
 		}
 		err = c.hub.twins.UpdateTwin(ctx, key, row.GenerationID, stored, row.Twin)

@@ -66,7 +66,7 @@ func remote(c *door.Conn) string {
 func (h *Hub) Disconnect(deviceID string) int {
 	keys, err := h.deviceKeys(context.Background(), deviceID)
 	if err != nil {
-		h.log.Error("the modules of a device cannot be listed", "device", deviceID, "error", err)
+		h.log.Error("the modules of a device cannot be listed", "category", Connections, "deviceId", deviceID, "error", err)
 	}
 	sessions := h.sessionsOf(keys)
 	shared := h.connsInUse(keys)

@@ -218,6 +218,7 @@ type Error struct {
 	RetryAfter int    // seconds for Retry-After; 0 when not known
 	Timeout    string // hh:mm:ss, info.timeout of a direct method that found nobody; empty for other errors
 	cause      error  // for the log, never for the peer
+	logged     bool   // there is a line in the log about it
 }
 
 // Error implements error.

@@ -221,7 +221,7 @@ func (s *DeviceSession) failed(ctx context.Context, u store.Upload, r FileUpload
 		return s.hub.unknownUpload(u.CorrelationID, err)
 	}
 	s.hub.metrics.uploads.WithLabelValues("failed").Inc()
-	s.hub.log.LogAttrs(ctx, slog.LevelInfo, "file upload failed", slog.String("device", s.key.DeviceID), slog.String("blob", u.Blob),
+	s.hub.note(slog.LevelError, opUploadEnd, s.key, "file upload failed", slog.String("blobName", u.Blob),
 		slog.Int("statusCode", r.StatusCode), slog.String("statusDescription", r.Description))
 	return nil
 }

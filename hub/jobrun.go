@@ -257,7 +257,7 @@ func (r *jobRun) response(h *Hub, result MethodResult) *store.MethodResponse {
 	}
 	r.mu.Unlock()
 	if !room {
-		h.log.Warn("a job's devices answered too much: this payload is forgotten", "job", r.id, "bytes", len(result.Payload), "limit", maxJobResponses)
+		h.log.Warn("a job's devices answered too much: this payload is forgotten", "category", JobsOperations, "jobId", r.id, "bytes", len(result.Payload), "limit", maxJobResponses)
 		return kept
 	}
 	if v, err := document.Parse(result.Payload); err == nil { // too deep, at the worst
@@ -291,7 +291,7 @@ func (j *jobs) settle(r *jobRun, d store.DeviceJob, err error) bool {
 	default:
 		e, created := AsError(err)
 		if created {
-			j.hub.log.Error("a job failed at a device", "job", r.id, "device", d.Key, "error", err, "trackingId", e.TrackingID)
+			j.hub.log.Error("a job failed at a device", "category", JobsOperations, "jobId", r.id, "deviceId", d.Key.DeviceID, "moduleId", d.Key.ModuleID, "error", err, "trackingId", e.TrackingID)
 		}
 		d.Status, d.Problem = store.DeviceFailed, &store.JobProblem{Code: e.Name, Description: e.Text}
 	}
@@ -310,7 +310,7 @@ func (j *jobs) note(r *jobRun, d store.DeviceJob) bool {
 		return err
 	})
 	if err != nil && !errors.Is(err, errEraOver) {
-		j.hub.log.Error("what has become of a job cannot be stored", "job", r.id, "device", d.Key, "error", err)
+		j.hub.log.Error("what has become of a job cannot be stored", "category", JobsOperations, "jobId", r.id, "deviceId", d.Key.DeviceID, "moduleId", d.Key.ModuleID, "error", err)
 	}
 	return !errors.Is(err, errEraOver)
 }
@@ -428,7 +428,7 @@ func (j *jobs) forgetOldest() {
 	}
 	defer j.hub.leave(0)
 	if err := j.store.Delete(context.Background(), old.id); err != nil {
-		j.hub.log.Error("an old job cannot be deleted", "job", old.id, "error", err)
+		j.hub.log.Error("an old job cannot be deleted", "category", JobsOperations, "jobId", old.id, "error", err)
 	}
 }
 

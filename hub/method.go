@@ -176,7 +176,7 @@ func (s *DeviceSession) InvokeMethod(ctx context.Context, key store.Key, call Me
 		return MethodResult{}, err
 	}
 	if err := s.mayInvoke(ctx, key); err != nil {
-		return MethodResult{}, s.hub.unauthorized(ctx, s.key, err)
+		return MethodResult{}, s.hub.unauthorized(err)
 	}
 	return s.hub.invoke(ctx, key, call)
 }

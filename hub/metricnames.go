@@ -137,8 +137,8 @@ func (c collection) counter(name string, value int64, labels ...string) {
 	c.to <- prometheus.MustNewConstMetric(descriptions[name], prometheus.CounterValue, float64(value), labels...)
 }
 
-func (c collection) gauge(name string, value int64, labels ...string) {
-	c.to <- prometheus.MustNewConstMetric(descriptions[name], prometheus.GaugeValue, float64(value), labels...)
+func (c collection) gauge(name string, value int64) {
+	c.to <- prometheus.MustNewConstMetric(descriptions[name], prometheus.GaugeValue, float64(value))
 }
 
 func (c collection) summary(name string, count uint64, sum float64, labels ...string) {

@@ -2,9 +2,11 @@ package hub
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/iolite-emulator/iolite/door"
 	"github.com/iolite-emulator/iolite/store"
 )
 
@@ -101,29 +103,32 @@ func (s *DeviceSession) checkPoll(p *peer) error {
 		p.lastPoll = now
 		return nil
 	}
-	refused := h.cfg.Poll == PollEnforce
-	p.later(func() {
-		h.violate(Violation{
-			DeviceID: s.key.DeviceID, At: now, Previous: previous, Elapsed: elapsed, Interval: h.cfg.PollInterval, Refused: refused, Remote: remote(s.options.Conn),
-		})
-	})
-	if !refused {
+	v := Violation{
+		DeviceID: s.key.DeviceID, At: now, Previous: previous, Elapsed: elapsed, Interval: h.cfg.PollInterval, Refused: h.cfg.Poll == PollEnforce, Remote: remote(s.options.Conn),
+	}
+	if !v.Refused {
 		p.lastPoll = now
+		p.later(func() { h.violate(v, s.options.Conn, nil) })
 		return nil
 	}
 	left := h.cfg.PollInterval - elapsed
 	seconds := int((left + time.Second - 1) / time.Second)
 	e := h.NewError(CodePollTooSoon, h.cfg.PollInterval.String(), (time.Duration(seconds) * time.Second).String())
-	e.RetryAfter = seconds
+	e.RetryAfter, e.logged = seconds, true
+	p.later(func() { h.violate(v, s.options.Conn, e) })
 	return e
 }
 
-// violate makes a violation known.
-func (h *Hub) violate(v Violation) {
+// violate makes a violation known. refusal is what the device is answered, nil when it is let through.
+func (h *Hub) violate(v Violation, c *door.Conn, refusal *Error) {
 	h.violations.add(v)
 	h.metrics.violations.Inc()
-	h.log.Warn("HTTP poll rule violated: a device polls for cloud-to-device messages too often", "device", v.DeviceID,
-		"elapsed", v.Elapsed.String(), "interval", v.Interval.String(), "refused", v.Refused, "remote", v.Remote)
+	attrs := append(connectionAttrs(c), slog.String("elapsed", v.Elapsed.String()), slog.String("interval", v.Interval.String()), slog.Bool("refused", v.Refused))
+	if refusal != nil {
+		attrs = append(attrs, slog.Int("resultType", int(refusal.Code)), slog.String("resultDescription", refusal.Name), slog.Int("statusCode", refusal.Status),
+			slog.String("trackingId", refusal.TrackingID))
+	}
+	h.note(slog.LevelWarn, opC2DReceive, store.Key{DeviceID: v.DeviceID}, "HTTP poll rule violated: a device polls for cloud-to-device messages too often", attrs...)
 	if h.cfg.OnViolation != nil {
 		h.cfg.OnViolation(v)
 	}

@@ -85,7 +85,7 @@ func (q *queue) take() (m store.Message, ok bool) {
 		m, ok, err = q.rules.store.Lock(context.Background(), q.key, newUUID(), until)
 	}
 	if err != nil {
-		q.hub.log.Error("a queue cannot be read", "queue", q.key.String(), "error", err)
+		q.hub.log.Error("a queue cannot be read", "category", C2DCommands, "deviceId", q.key.DeviceID, "moduleId", q.key.ModuleID, "error", err)
 		return store.Message{}, false
 	}
 	if ok {
@@ -138,7 +138,7 @@ func (q *queue) retire(m store.Message) {
 func (q *queue) purge() []store.Message {
 	messages, err := q.rules.store.Purge(context.Background(), q.key)
 	if err != nil {
-		q.hub.log.Error("a queue cannot be purged", "queue", q.key.String(), "error", err)
+		q.hub.log.Error("a queue cannot be purged", "category", C2DCommands, "deviceId", q.key.DeviceID, "moduleId", q.key.ModuleID, "error", err)
 	}
 	for _, s := range q.subs {
 		clear(s.unsettled)
@@ -155,7 +155,7 @@ func (q *queue) expire() {
 	}
 	unlocked, expired, next, err := q.rules.store.Expire(context.Background(), q.key, now)
 	if err != nil {
-		q.hub.log.Error("a queue cannot expire", "queue", q.key.String(), "error", err)
+		q.hub.log.Error("a queue cannot expire", "category", C2DCommands, "deviceId", q.key.DeviceID, "moduleId", q.key.ModuleID, "error", err)
 		return
 	}
 	q.rest()

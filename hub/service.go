@@ -37,15 +37,16 @@ type closer interface {
 
 // OpenService returns a handle for a policy principal; CodeUnauthorized for a device, or when its token has ended. It costs nothing to the hub until it has a
 // reader, a subscription, or somebody who listens for its end.
-func (h *Hub) OpenService(ctx context.Context, p auth.Principal, c *door.Conn) (*ServiceSession, error) {
+func (h *Hub) OpenService(_ context.Context, p auth.Principal, c *door.Conn) (_ *ServiceSession, err error) {
+	defer func() { err = failed(opServiceOpen, store.Key{DeviceID: p.DeviceID, ModuleID: p.ModuleID}, err) }()
 	if !p.IsPolicy() {
-		return nil, h.unauthorized(ctx, store.Key{DeviceID: p.DeviceID, ModuleID: p.ModuleID}, errors.New("a device may not act as a service"))
+		return nil, h.unauthorized(errors.New("a device may not act as a service"))
 	}
 	if h.closed.Load() {
 		return nil, h.NewError(CodeClosed)
 	}
 	if !p.Expiry.IsZero() && ended(p.Expiry, h.clock.Now()) {
-		return nil, h.unauthorized(ctx, store.Key{}, fmt.Errorf("the token of %s has ended", principalName(p)))
+		return nil, h.unauthorized(fmt.Errorf("the token of %s has ended", principalName(p)))
 	}
 	return &ServiceSession{hub: h, principal: p, conn: c, era: h.era.Load()}, nil
 }
@@ -82,7 +83,7 @@ func (s *ServiceSession) OnEnded(f func(*Error)) {
 // principal changes nothing.
 func (s *ServiceSession) Renew(p auth.Principal) {
 	if !p.IsPolicy() {
-		s.hub.log.Warn("a token renewal was ignored: a device may not act as a service", "principal", principalName(p))
+		s.hub.log.Warn("a token renewal was ignored: a device may not act as a service", "category", Connections, "principal", principalName(p))
 		return
 	}
 	s.mu.Lock()
@@ -212,7 +213,7 @@ func (s *ServiceSession) live() error {
 
 // need checks that the session lives, that the principal has the rights and that its token's scope covers resource, a path below
 // the host.
-func (s *ServiceSession) need(ctx context.Context, rights auth.Rights, resource string) error {
+func (s *ServiceSession) need(_ context.Context, rights auth.Rights, resource string) error {
 	s.mu.Lock()
 	why, p := s.ended, s.principal
 	s.mu.Unlock()
@@ -224,9 +225,9 @@ func (s *ServiceSession) need(ctx context.Context, rights auth.Rights, resource 
 	case !p.Expiry.IsZero() && ended(p.Expiry, s.hub.clock.Now()):
 		return s.hub.NewError(CodeTokenExpired)
 	case !p.Rights.Has(rights):
-		return s.hub.unauthorized(ctx, store.Key{}, fmt.Errorf("%s lacks the right for %s", principalName(p), resource))
+		return s.hub.unauthorized(fmt.Errorf("%s lacks the right for %s", principalName(p), resource))
 	case !p.Covers(resource):
-		return s.hub.unauthorized(ctx, store.Key{}, fmt.Errorf("%s does not reach %s", principalName(p), resource))
+		return s.hub.unauthorized(fmt.Errorf("%s does not reach %s", principalName(p), resource))
 	}
 	return nil
 }

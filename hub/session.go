@@ -94,9 +94,10 @@ func (s *DeviceSession) unsubscribe(change func(*tasks)) {
 // OpenDevice lets principal p act as key: it checks scope, rights and the device's status, closes an older connection of the
 // same identity (unless o.Transient), and marks the identity connected. CodeUnauthorized when p may not; CodeDeviceNotFound or
 // CodeModuleNotFound when a hub policy (or anybody, with authentication off) names an identity that does not exist.
-func (h *Hub) OpenDevice(ctx context.Context, p auth.Principal, key store.Key, o DeviceOptions) (*DeviceSession, error) {
+func (h *Hub) OpenDevice(ctx context.Context, p auth.Principal, key store.Key, o DeviceOptions) (_ *DeviceSession, err error) {
+	defer func() { err = failed(opConnect, key, err) }()
 	if !mayAct(p, key) {
-		return nil, h.unauthorized(ctx, key, fmt.Errorf("%s may not act as this identity", principalName(p)))
+		return nil, h.unauthorized(fmt.Errorf("%s may not act as this identity", principalName(p)))
 	}
 	s := &DeviceSession{hub: h, key: key, options: o}
 	peer := h.lockPeer(key)
@@ -109,7 +110,7 @@ func (h *Hub) OpenDevice(ctx context.Context, p auth.Principal, key store.Key, o
 	// Read under the peer's lock: who deletes the identity takes it afterwards, and finds the session.
 	id, err := h.activeIdentity(ctx, key)
 	if err != nil {
-		return nil, h.openError(ctx, p, key, err)
+		return nil, h.openError(p, key, err)
 	}
 	s.stamp(id, p)
 	peer.activity.Store(s.since.UnixNano())
@@ -141,12 +142,12 @@ func (h *Hub) activeIdentity(ctx context.Context, key store.Key) (store.Identity
 }
 
 // openError is what a peer learns when its identity cannot connect: only a hub policy learns that it does not exist.
-func (h *Hub) openError(ctx context.Context, p auth.Principal, key store.Key, err error) error {
+func (h *Hub) openError(p auth.Principal, key store.Key, err error) error {
 	switch {
 	case errors.Is(err, store.ErrNotFound) && (p.IsPolicy() || h.cfg.AuthOff):
 		return h.notFound(key)
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, errDisabled):
-		return h.unauthorized(ctx, key, err)
+		return h.unauthorized(err)
 	}
 	return err
 }
@@ -175,6 +176,7 @@ func (p *peer) install(ctx context.Context, s *DeviceSession, principal auth.Pri
 	}
 	p.session = s
 	s.expireWith(principal)
+	p.later(func() { s.logConnect(principal) })
 	h.metrics.opened(s.options.Conn, s.key)
 	h.touch(ctx, s.key, func(a *store.Activity) {
 		a.Connected, a.ConnectedUpdated, a.LastActivity = true, s.since, s.since
@@ -193,7 +195,7 @@ func (p *peer) install(ctx context.Context, s *DeviceSession, principal auth.Pri
 // touch changes what connections change of an identity; one that was deleted meanwhile needs no change.
 func (h *Hub) touch(ctx context.Context, key store.Key, change func(*store.Activity)) {
 	if err := h.registry.Touch(ctx, key, change); err != nil && !errors.Is(err, store.ErrNotFound) {
-		h.log.Error("the connection state cannot be stored", "device", key.DeviceID, "module", key.ModuleID, "error", err)
+		h.log.Error("the connection state cannot be stored", "category", Connections, "deviceId", key.DeviceID, "moduleId", key.ModuleID, "error", err)
 	}
 }
 
@@ -216,6 +218,7 @@ func (p *peer) finish(s *DeviceSession, why *Error) bool {
 		t.calls.close()
 	}
 	s.emptyMeter()
+	p.later(func() { s.logDisconnect(why) })
 	s.hub.metrics.closed(s.options.Conn, s.key)
 	if p.session == s {
 		p.session = nil
@@ -269,7 +272,7 @@ func (s *DeviceSession) modelID() string {
 // the identity changes nothing.
 func (s *DeviceSession) Renew(p auth.Principal) {
 	if !mayAct(p, s.key) {
-		s.hub.log.Warn("a token renewal was ignored: it is for somebody else", "device", s.key.DeviceID, "module", s.key.ModuleID, "principal", principalName(p))
+		s.hub.log.Warn("a token renewal was ignored: it is for somebody else", "category", Connections, "deviceId", s.key.DeviceID, "moduleId", s.key.ModuleID, "principal", principalName(p))
 		return
 	}
 	s.peer.mu.Lock()
@@ -310,9 +313,24 @@ func (s *DeviceSession) Close() {
 		s.ended.CompareAndSwap(nil, errSessionClosed)
 		return
 	}
+	s.close(errSessionClosed)
+}
+
+func (s *DeviceSession) close(why *Error) {
 	s.peer.mu.Lock()
-	s.peer.finish(s, errSessionClosed)
+	s.peer.finish(s, why)
 	s.hub.unlockPeer(s.peer)
+}
+
+// Lost is Close for a connection that ended without a goodbye: the log has it as IoT Hub does, with 404104
+// DeviceConnectionClosedRemotely. cause is what the connection failed with.
+func (s *DeviceSession) Lost(cause error) {
+	if s.ended.Load() != nil {
+		return
+	}
+	e := s.hub.NewError(CodeConnectionClosed, s.key.String())
+	e.Text, e.cause = "The connection ended without a goodbye", cause
+	s.close(e)
 }
 
 // errSessionClosed is what the methods of a session fail with after Close.
