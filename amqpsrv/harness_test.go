@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -35,6 +36,7 @@ type rigOptions struct {
 	authOff bool
 	wrap    func(net.Conn) *door.Conn // [plain AMQP over TLS's door]
 	storage hub.Storage               // of file uploads [none]
+	log     io.Writer                 // [nowhere]; written to by one goroutine at a time
 }
 
 func newRig(t testing.TB, o rigOptions) *rig {
@@ -42,6 +44,9 @@ func newRig(t testing.TB, o rigOptions) *rig {
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("IOLITE_TEST_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	if o.log != nil {
+		log = slog.New(slog.NewTextHandler(o.log, nil))
 	}
 	r := &rig{t: t, clock: clock.NewManual(time.Date(2030, 1, 2, 3, 4, 5, 678000000, time.UTC))}
 	var err error

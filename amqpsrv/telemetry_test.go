@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -133,7 +134,8 @@ func TestBatchAllOrNone(t *testing.T) {
 // What cannot be taken is rejected, with an error, and the link lives on: Node takes released for success, Java reads the error
 // unchecked.
 func TestTelemetryRejections(t *testing.T) {
-	r := newRig(t, rigOptions{})
+	var log journal
+	r := newRig(t, rigOptions{log: &log})
 	c := rawOpen(t, r.dial(), 65536)
 	c.put(r, r.device("d1"))
 	c.attachSender(0, "telemetry", 2, "/devices/d1/messages/events")
@@ -154,13 +156,53 @@ func TestTelemetryRejections(t *testing.T) {
 		if code != stateRejected || len(fields) == 0 {
 			t.Fatalf("%d: 0x%x %v", i, code, fields)
 		}
-		if cond, _ := condition(fields[0]); cond != test.want {
+		cond, info := condition(fields[0])
+		if cond != test.want {
 			t.Errorf("%d: %s, want %s", i, cond, test.want)
+		}
+		if id := info.Text(string(trackingID)); id == "" || strings.Count(log.String(), id) != 1 {
+			t.Errorf("%d: the tracking id %q does not stand in one line of the log:\n%s", i, id, log.String())
 		}
 	}
 	c.transfer(0, 2, 100, 0, encoded(t, text("fine")))
 	if code, _ := state(c.disposition(100).field(4)); code != stateAccepted {
 		t.Errorf("0x%x", code)
+	}
+}
+
+// journal is a log that tests read.
+type journal struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.String()
+}
+
+// A refused link says in its error under which tracking id the log has the cause.
+func TestRefusedLinksHaveATrackingIDThatTheLogKnows(t *testing.T) {
+	var log journal
+	r := newRig(t, rigOptions{log: &log})
+	session := r.asDevice(r.device("d1"))
+	for _, address := range []string{"/devices/other/messages/events", "/nothing/here", "/messages/devicebound"} {
+		_, err := session.NewSender(r.t.Context(), address, nil)
+		e, _ := refused(err, "")
+		if e == nil {
+			t.Errorf("%s: %v", address, err)
+			continue
+		}
+		if id, _ := e.Info[string(trackingID)].(string); id == "" || strings.Count(log.String(), id) != 1 || !strings.Contains(log.String(), "category=") {
+			t.Errorf("%s: the tracking id %q does not stand in one line of the log:\n%s", address, id, log.String())
+		}
 	}
 }
 

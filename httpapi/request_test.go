@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -178,5 +179,31 @@ func TestServerThatIsClosedTakesNobody(t *testing.T) {
 	if response, err := r.client.Do(request); err == nil {
 		_ = response.Body.Close()
 		t.Fatal("a closed server answered")
+	}
+}
+
+// Whatever the envelope of an error, its tracking id leads to the one line of the log that says who asked for what, and why not.
+func TestTheTrackingIDOfAnErrorIsInTheLog(t *testing.T) {
+	r := newRig(t)
+	r.device("d1")
+	token := r.policyToken("iothubowner")
+	id := regexp.MustCompile(`[0-9a-f]{32}-G:0-TimeStamp:[0-9/]+ [0-9:]+`)
+	for _, test := range []struct{ method, path, token, body, category string }{
+		{"GET", "/devices/nobody", token, "", "DeviceIdentityOperations operation=get deviceId=nobody"},
+		{"GET", "/devices/d1", "", "", "Connections operation=deviceConnect deviceId=d1"},
+		{"PUT", "/devices/d1", token, "{", "DeviceIdentityOperations deviceId=d1"},
+		{"GET", "/twins/nobody", token, "", "C2DTwinOperations operation=read deviceId=nobody"},
+		{"POST", "/twins/d1/methods", token, `{"methodName":"m"}`, "DirectMethods operation=send deviceId=d1"},
+		{"POST", "/devices/query", token, `{"query":"x"}`, "TwinQueries operation=query"},
+		{"POST", "/devices/d1/messages/events", "", "x", "Connections operation=deviceConnect deviceId=d1"},
+		{"DELETE", "/devices/d1/messages/devicebound/x", token, "", "C2DCommands operation=complete deviceId=d1"},
+		{"GET", "/nothing/here", token, "", "Connections"},
+	} {
+		r.log.take()
+		a := r.ask(test.method, test.path+version, test.token, test.body)
+		found, log := id.FindString(a.Body), r.log.String()
+		if found == "" || strings.Count(log, found) != 1 || !strings.Contains(log, "category="+test.category+" ") {
+			t.Errorf("%s %s: %d %s\nthe log says:\n%s", test.method, test.path, a.Status, a.Body, log)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 
 	"github.com/iolite-emulator/iolite/auth"
 	"github.com/iolite-emulator/iolite/door"
@@ -63,7 +64,7 @@ func (p Peer) about(err error) []slog.Attr {
 	}
 	line := about(known.op, known.key)
 	if known.op == opNone && p.Category != "" {
-		line = append(line, slog.String("category", string(p.Category)))
+		line = slices.Insert(line, 0, slog.String("category", string(p.Category)))
 	}
 	return append(line, connectionAttrs(p.Conn)...)
 }
