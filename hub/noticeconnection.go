@@ -27,7 +27,7 @@ func (s *DeviceSession) notifyState(ctx context.Context, opType string, at time.
 // mustNotify is notify for what cannot be refused any more: an error is logged.
 func (s *DeviceSession) mustNotify(ctx context.Context, n notice) {
 	if err := s.hub.notify(ctx, s.partition, s.key, n); err != nil {
-		s.hub.log.ErrorContext(ctx, "an event is lost", "device", s.key.DeviceID, "module", s.key.ModuleID, "error", err)
+		s.hub.log.ErrorContext(ctx, "an event is lost", "category", Routes, "deviceId", s.key.DeviceID, "moduleId", s.key.ModuleID, "error", err)
 	}
 }
 
