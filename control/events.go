@@ -240,6 +240,10 @@ func (q *eventsRequest) set(name, value string) (err error) {
 		return nil
 	}
 	switch name {
+	case "eventHub":
+		f.EventHub = value
+	case "condition":
+		f.Condition = value
 	case "deviceId":
 		f.DeviceID = value
 	case "moduleId":

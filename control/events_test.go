@@ -49,14 +49,17 @@ func TestEventsAreFoundByWhatTheyAre(t *testing.T) {
 		"body.t=21.5&body.on=true":            {`{"t":21.50,"on":true,"list":[{"a":"x"},null]}`},
 		"body.list[0].a=x":                    {`{"t":21.50,"on":true,"list":[{"a":"x"},null]}`},
 		"body.list[1]=null":                   {`{"t":21.50,"on":true,"list":[{"a":"x"},null]}`},
-		"body.list[0]=" + url.QueryEscape(`{"a":"x"}`):          {`{"t":21.50,"on":true,"list":[{"a":"x"},null]}`},
-		"body.list[2]=null":                                     {},
-		"body.t[0]=2":                                           {},
-		"since=2026-01-02T03:05:05Z":                            {`{"t":"21.5","on":false}`, "no JSON"},
-		"since=2026-01-02T03:05:05Z&until=2026-01-02T03:06:05Z": {`{"t":"21.5","on":false}`},
-		"cursor=end":                                            {},
-		"cursor=0.0.0.0":                                        {`{"t":21.50,"on":true,"list":[{"a":"x"},null]}`, `{"t":"21.5","on":false}`, "no JSON"},
-		"timeout=1m&limit":                                      nil,
+		"body.list[0]=" + url.QueryEscape(`{"a":"x"}`):                     {`{"t":21.50,"on":true,"list":[{"a":"x"},null]}`},
+		"body.list[2]=null":                                                {},
+		"body.t[0]=2":                                                      {},
+		"since=2026-01-02T03:05:05Z":                                       {`{"t":"21.5","on":false}`, "no JSON"},
+		"since=2026-01-02T03:05:05Z&until=2026-01-02T03:06:05Z":            {`{"t":"21.5","on":false}`},
+		"condition=" + url.QueryEscape(`level = 'cold' OR level = 'none'`): {`{"t":"21.5","on":false}`},
+		"condition=" + url.QueryEscape(`$body.on`):                         {}, // of messages that do not say that they are JSON
+		"eventHub=IOLITE&deviceId=d2":                                      {`{"t":"21.5","on":false}`},
+		"cursor=end":                                                       {},
+		"cursor=0.0.0.0":                                                   {`{"t":21.50,"on":true,"list":[{"a":"x"},null]}`, `{"t":"21.5","on":false}`, "no JSON"},
+		"timeout=1m&limit":                                                 nil,
 	} {
 		if want == nil {
 			continue
@@ -123,6 +126,10 @@ func TestFollowerGetsEachEventAndEndsWithAReset(t *testing.T) {
 	}
 }
 
+func TestEventsOfAnUnknownEventHubAreNotFound(t *testing.T) {
+	newRig(t).ask("GET", "/iolite/v1/events?eventHub=nothing", "").want(404).has("nothing")
+}
+
 func TestBadRequestsForEventsAreToldWhatIsWrong(t *testing.T) {
 	r := newRig(t)
 	for query, why := range map[string]string{
@@ -137,6 +144,7 @@ func TestBadRequestsForEventsAreToldWhatIsWrong(t *testing.T) {
 		"cursor=1.2":      "the cursor is of 2 partitions, and there are 4",
 		"cursor=1.2.3.x":  "no cursor",
 		"cursor=-1.0.0.0": "no cursor",
+		"condition=a+%3D": "condition",
 		"follow=perhaps":  "follow",
 		"body.=1":         "empty name",
 		"body.a..b=1":     "empty name",

@@ -11,6 +11,7 @@ import (
 
 	"github.com/iolite-emulator/iolite/auth"
 	"github.com/iolite-emulator/iolite/document"
+	"github.com/iolite-emulator/iolite/hub/query"
 	"github.com/iolite-emulator/iolite/store"
 )
 
@@ -22,11 +23,13 @@ const maxBodyPath = 64
 
 // EventFilter says which events a search finds: those that all of its fields hold for. The zero EventFilter finds every one.
 type EventFilter struct {
+	EventHub   string // whose events, a name without case [the built-in endpoint]
 	DeviceID   string
 	ModuleID   string
 	Source     string           // iothub-message-source, for instance Telemetry
 	Properties []store.Property // application properties with these values
 	Body       []BodyValue      // parts of a body that is JSON, whatever content type it has
+	Condition  string           // in the routing query language
 	Since      time.Time        // enqueued then or later
 	Until      time.Time        // enqueued before
 }
@@ -44,9 +47,11 @@ type EventCursor []int64
 // for tests and tools: no consumer group, owner level or limit of readers concerns it. One goroutine may use it at a time.
 type EventSearch struct {
 	session    *ServiceSession
-	log        store.EventLog
+	eventHub   *eventHub
 	filter     EventFilter
 	body       []bodyTest
+	condition  *query.RouteCondition // nil for none
+	message    routeMessage          // that condition is asked about
 	partitions []searched
 
 	ready  chan struct{} // holds something when there may be more events, or the search has ended
@@ -73,27 +78,27 @@ type FoundEvent struct {
 	Partition int
 }
 
-// SearchEvents begins to search the built-in endpoint's events. It begins at cursor; nil is the oldest event, an empty one is the end: only
+// SearchEvents begins to search the events of an event hub. It begins at cursor; nil is the oldest event, an empty one is the end: only
 // events to come. A search ends with its session, and with a reset of the hub, whose events are counted from 0 again. ServiceConnect.
-// CodeArgumentInvalid for a path, or a cursor of another number of partitions.
+// CodeArgumentInvalid for a path, a condition, or a cursor of another number of partitions; CodeEntityNotFound for an unknown event hub.
 func (s *ServiceSession) SearchEvents(ctx context.Context, f EventFilter, cursor EventCursor) (*EventSearch, error) {
 	era := s.hub.era.Load()
-	if err := s.need(ctx, auth.ServiceConnect, s.hub.cfg.Name); err != nil {
+	eventHub, err := s.hub.findEventHub(f.EventHub)
+	if err != nil {
 		return nil, err
 	}
-	e := &EventSearch{session: s, log: s.hub.events, filter: f, ready: make(chan struct{}, 1)}
+	if err := s.need(ctx, auth.ServiceConnect, eventHub.name); err != nil {
+		return nil, err
+	}
+	e := &EventSearch{session: s, eventHub: eventHub, filter: f, message: routeMessage{hub: s.hub}, ready: make(chan struct{}, 1)}
+	if err := e.compile(); err != nil {
+		return nil, s.hub.NewError(CodeArgumentInvalid, err.Error())
+	}
 	if err := e.start(ctx, cursor); err != nil {
 		return nil, err
 	}
-	for _, one := range f.Body {
-		test, err := one.compile()
-		if err != nil {
-			return nil, s.hub.NewError(CodeArgumentInvalid, err.Error())
-		}
-		e.body = append(e.body, test)
-	}
 	for i := range e.partitions {
-		e.cancel = append(e.cancel, e.log.Watch(i, e.wake))
+		e.cancel = append(e.cancel, eventHub.log.Watch(i, e.wake))
 	}
 	if err := s.keep(e, era); err != nil {
 		e.Close()
@@ -102,9 +107,26 @@ func (s *ServiceSession) SearchEvents(ctx context.Context, f EventFilter, cursor
 	return e, nil
 }
 
+// compile makes sense of the filter.
+func (e *EventSearch) compile() (err error) {
+	for _, one := range e.filter.Body {
+		test, err := one.compile()
+		if err != nil {
+			return err
+		}
+		e.body = append(e.body, test)
+	}
+	if e.filter.Condition != "" {
+		if e.condition, err = query.ParseRouteCondition(e.filter.Condition); err != nil {
+			return fmt.Errorf("condition: %w", err)
+		}
+	}
+	return nil
+}
+
 // start finds where each partition's search begins.
 func (e *EventSearch) start(ctx context.Context, cursor EventCursor) error {
-	n := e.log.Partitions()
+	n := e.eventHub.log.Partitions()
 	if len(cursor) != 0 && len(cursor) != n {
 		return e.session.hub.NewError(CodeArgumentInvalid, fmt.Sprintf("the cursor is of %d partitions, and there are %d", len(cursor), n))
 	}
@@ -115,14 +137,14 @@ func (e *EventSearch) start(ctx context.Context, cursor EventCursor) error {
 		case len(cursor) == n:
 			p.next = cursor[i]
 		case cursor != nil:
-			info, err := e.log.Info(ctx, i)
+			info, err := e.eventHub.info(ctx, i)
 			if err != nil {
 				return err
 			}
 			p.next = info.LastSequence + 1
 		case !e.filter.Since.IsZero():
 			var err error
-			if p.next, err = e.log.SeekTime(ctx, i, e.filter.Since); err != nil {
+			if p.next, err = e.eventHub.log.SeekTime(ctx, i, e.filter.Since); err != nil {
 				return err
 			}
 		}
@@ -203,8 +225,7 @@ func (e *EventSearch) first(ctx context.Context) (int, error) {
 			if err := e.session.hub.builtIn.expire(ctx, i); err != nil {
 				return -1, err
 			}
-			var err error
-			if s.waiting, err = e.log.Read(ctx, i, s.next, searchAhead, readBytes); err != nil {
+			if err := e.read(ctx, i); err != nil {
 				return -1, err
 			}
 		}
@@ -213,6 +234,16 @@ func (e *EventSearch) first(ctx context.Context) (int, error) {
 		}
 	}
 	return first, nil
+}
+
+// read takes the next events of a partition.
+func (e *EventSearch) read(ctx context.Context, partition int) (err error) {
+	if err := e.eventHub.expire(ctx, partition); err != nil {
+		return err
+	}
+	s := &e.partitions[partition]
+	s.waiting, err = e.eventHub.log.Read(ctx, partition, s.next, searchAhead, readBytes)
+	return err
 }
 
 // why is what an ended search fails with.
@@ -274,7 +305,14 @@ func (e *EventSearch) matches(event *store.Event) bool {
 			return false
 		}
 	}
-	return len(e.body) == 0 || e.bodyMatches(event.Body)
+	if len(e.body) > 0 && !e.bodyMatches(event.Body) {
+		return false
+	}
+	if e.condition == nil {
+		return true
+	}
+	e.message.read(event)
+	return e.message.matches(e.condition)
 }
 
 func (e *EventSearch) bodyMatches(body []byte) bool {
