@@ -299,13 +299,13 @@ func (p *parser) needComparable(left, right expr, operator token) {
 	l, knownLeft := kindOf(left)
 	r, knownRight := kindOf(right)
 	if knownLeft && knownRight && l != r {
-		p.fail(operator.at, operator.text+" cannot compare a "+l.String()+" with a "+r.String()+advice(l, r))
+		p.fail(operator.at, operator.text+" cannot compare a "+l.String()+" with a "+r.String()+advice(max(l, r), min(l, r))) // a string is the greater kind
 	}
 }
 
 // advice helps with what is most often meant: properties are texts.
-func advice(l, r document.Kind) string {
-	if l == document.String && r == document.Number || l == document.Number && r == document.String {
+func advice(have, want document.Kind) string {
+	if have == document.String && want == document.Number {
 		return "; properties are strings, AS_NUMBER makes numbers of them"
 	}
 	return ""
