@@ -159,7 +159,7 @@ func (h *Hub) checkHubEndpoint(at string, e *EventHubEndpoint) error {
 	}
 	if err := h.checkEventHub(e.Name, e.Partitions, e.ConsumerGroups); err != nil {
 		problem, _ := AsError(err)
-		return h.routingError(at, problem.Text)
+		return h.routingError(at, strings.TrimPrefix(problem.Text, rows[CodeArgumentInvalid].Text+": "))
 	}
 	if len(e.ConsumerGroups) >= maxGroups {
 		return h.routingError(at+".consumerGroups", fmt.Sprintf("there are %d; at most %d are allowed besides %s", len(e.ConsumerGroups), maxGroups-1, defaultGroup))

@@ -120,7 +120,31 @@ func (c *RouteCondition) Matches(message Row) (matches, undefined bool) {
 	if c.where == nil {
 		return true, false
 	}
-	v := c.where.eval(message)
+	return isTrue(c.where, message)
+}
+
+// isTrue evaluates no more than it takes to tell whether an expression is true: a part of the body that stands behind a property which decides is
+// not asked for. undefined is that of the part that decided.
+func isTrue(e expr, message Row) (matches, undefined bool) {
+	switch e := e.(type) {
+	case and:
+		for _, part := range e {
+			if matches, undefined = isTrue(part, message); !matches {
+				return false, undefined
+			}
+		}
+		return true, false
+	case or:
+		some := false
+		for _, part := range e {
+			if matches, undefined = isTrue(part, message); matches {
+				return true, false
+			}
+			some = some || undefined
+		}
+		return false, some
+	}
+	v := e.eval(message)
 	return v.isTrue(), v.kind == document.Undefined || v.kind == document.Null
 }
 
