@@ -266,17 +266,18 @@ func TestSASL(t *testing.T) {
 }
 
 func TestRefusedAttachTellsTheClientWhy(t *testing.T) {
+	why := strings.Repeat("not you ", maxDescription/8)
 	p := newTestPeer()
 	p.attach = func(l *Link) (Node, *Error) {
 		if l.Address() == "denied" {
-			return nil, &Error{CondUnauthorizedAccess, "not you", Map{{Symbol("com.microsoft:tracking-id"), "42"}}}
+			return nil, &Error{CondUnauthorizedAccess, why + "at all", Map{{Symbol("com.microsoft:tracking-id"), "42"}}}
 		}
 		return &sink{peer: p, handle: (*Delivery).Accept}, nil
 	}
 	s := session(t, dial(t, Config{}, p, nil))
 	for range 3 { // handles are free again afterwards
 		var aerr *amqp.Error
-		if _, err := s.NewSender(testContext(t), "denied", nil); !errors.As(err, &aerr) || aerr.Condition != amqp.ErrCondUnauthorizedAccess || aerr.Info["com.microsoft:tracking-id"] != "42" {
+		if _, err := s.NewSender(testContext(t), "denied", nil); !errors.As(err, &aerr) || aerr.Condition != amqp.ErrCondUnauthorizedAccess || aerr.Info["com.microsoft:tracking-id"] != "42" || aerr.Description != why {
 			t.Errorf("NewSender: %v", err)
 		}
 		if _, err := s.NewReceiver(testContext(t), "denied", nil); !errors.As(err, &aerr) || aerr.Condition != amqp.ErrCondUnauthorizedAccess {

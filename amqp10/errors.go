@@ -34,8 +34,8 @@ const (
 	CondStolen                Symbol = "amqp:link:stolen"
 )
 
-// Error is an AMQP error (AMQP 2.8.14). A description longer than 256 bytes is cut when it is sent, and Info is left out
-// of a frame that the client's max-frame-size could not take.
+// Error is an AMQP error (AMQP 2.8.14). A description longer than 1024 bytes is cut when it is sent. Where the client's
+// max-frame-size is too small for the frame, it is cut after 256, and Info is left out.
 type Error struct {
 	Condition   Symbol
 	Description string

@@ -140,9 +140,9 @@ func (c *Conn) sendClose(err *Error) {
 	c.signal()
 }
 
-// fits says whether err can be sent with its info: in a frame as large as the client takes (AMQP 2.7.1).
+// fits says whether err can be sent whole: in a frame as large as the client takes (AMQP 2.7.1).
 func (c *Conn) fits(err *Error) bool {
-	if err == nil || len(err.Info) == 0 {
+	if err == nil {
 		return false
 	}
 	const rest = 64 // header and the fields around an error

@@ -273,14 +273,21 @@ func (d *decoder) errorField() *Error {
 	return e
 }
 
-const maxDescription = 256
+// The longest description of an error, in bytes: of a whole one, and where there is no room for that.
+const (
+	maxDescription   = 1024
+	shortDescription = 256
+)
 
-func appendError(b []byte, e *Error, info bool) []byte {
+// appendError appends an error, whole or without its info and with a short description.
+func appendError(b []byte, e *Error, whole bool) []byte {
 	f := openFields(b, descError)
 	f.symbol(e.Condition)
-	f.optText(clip(e.Description, maxDescription))
-	if info {
+	if whole {
+		f.optText(clip(e.Description, maxDescription))
 		f.optMap(e.Info)
+	} else {
+		f.optText(clip(e.Description, shortDescription))
 	}
 	return f.closeWhole(3)
 }
@@ -296,11 +303,11 @@ func clip(s string, n int) string {
 	return s[:n]
 }
 
-func (f *fields) optError(e *Error, info bool) {
+func (f *fields) optError(e *Error, whole bool) {
 	if e == nil {
 		f.null()
 		return
 	}
-	f.b = appendError(f.b, e, info)
+	f.b = appendError(f.b, e, whole)
 	f.wrote()
 }

@@ -20,7 +20,7 @@ type Position struct {
 	Latest    bool      // only events stored from now on
 	Sequence  *int64    // from the event with this sequence number
 	Offset    *int64    // from the event with this offset
-	Enqueued  time.Time // from the first event enqueued at or after
+	Enqueued  time.Time // from the first event enqueued at or after; one in the future means the end
 	Exclusive bool      // start after the named event instead of with it
 }
 

@@ -192,7 +192,7 @@ func TestAzeventhubsStartsWhereItIsTold(t *testing.T) {
 }
 
 func TestAzeventhubsFollowsTheLatest(t *testing.T) {
-	for name, c := range eventHubsClients(t, "another-group") {
+	for name, c := range eventHubsClients(t, newGroup(t, "iolite")) {
 		t.Run(name, func(t *testing.T) {
 			d := newDevice(t)
 			sendNumbered(t, d, 1)
