@@ -83,7 +83,8 @@ func (e *Emulator) Info() control.Info {
 	info := control.Info{
 		Version: o.Version, Hub: e.hub.Name(), Hostname: o.Hostname, Bind: o.Bind,
 		ConnectionString: e.ConnectionString(), EventHubsConnectionString: e.EventHubsConnectionString(), EmulatorConnectionString: e.EmulatorConnectionString(),
-		Auth: "strict", Poll: string(o.HTTPPoll), PollIn: o.HTTPPollInterval.String(), Devices: e.deviceConnections(),
+		StorageConnectionString: e.StorageConnectionString(),
+		Auth:                    "strict", Poll: string(o.HTTPPoll), PollIn: o.HTTPPollInterval.String(), Devices: e.deviceConnections(),
 	}
 	if e.control != nil {
 		info.Control = e.control.Addr().String()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/iolite-emulator/iolite/amqpsrv"
 	"github.com/iolite-emulator/iolite/blob"
+	"github.com/iolite-emulator/iolite/blobapi"
 	"github.com/iolite-emulator/iolite/broker"
 	"github.com/iolite-emulator/iolite/certs"
 	"github.com/iolite-emulator/iolite/clock"
@@ -36,6 +37,9 @@ type Emulator struct {
 	broker *broker.Broker
 	amqp   *amqpsrv.Server
 	http   *httpapi.Server
+
+	blobs   store.Blobs     // of file uploads; nil when they go elsewhere
+	blobapi *blobapi.Server // nil with them
 
 	doors   []openedDoor
 	control *controlDoor // nil when it is off
@@ -86,11 +90,16 @@ func (e *Emulator) build() error {
 	e.metrics = prometheus.NewRegistry()
 	e.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	roots := o.roots()
+	blobs := blob.NewTrusting(roots)
+	storage, err := e.buildStorage(blobs)
+	if err != nil {
+		return err
+	}
 	e.hub, err = hub.New(hub.Config{
 		Name: hubName, Engine: store.NewMemory(store.MemoryOptions{Partitions: o.Partitions, EventBytes: o.EventBytes}),
 		Clock: e.clock, Logger: e.log, Metrics: e.metrics, AuthOff: o.AuthOff, CAs: o.CAs,
-		Poll: o.HTTPPoll, PollInterval: o.HTTPPollInterval, OnViolation: o.OnViolation, Retention: o.Retention, Blobs: blob.NewTrusting(roots),
-		Routing: e.routing(), Sinks: e.sinks(roots),
+		Poll: o.HTTPPoll, PollInterval: o.HTTPPollInterval, OnViolation: o.OnViolation, Retention: o.Retention, Blobs: blobs,
+		Routing: e.routing(), Sinks: e.sinks(roots), Storage: storage, UploadTTL: o.UploadTTL,
 	})
 	if err != nil && o.Routing == nil && e.seed.Routing != nil {
 		return fmt.Errorf("%s: %w", o.SeedName, err)
@@ -112,7 +121,11 @@ func (e *Emulator) routing() hub.Routing {
 func (e *Emulator) buildHeads() {
 	e.broker = broker.New(broker.Config{Hub: e.hub, Logger: e.log})
 	e.amqp = amqpsrv.New(amqpsrv.Config{Hub: e.hub, Logger: e.log, Hostname: e.options.Hostname, Port: uint32(e.Port(door.AMQP))})
-	e.http = httpapi.New(httpapi.Config{Hub: e.hub, Logger: e.log, MQTT: e.broker.Serve, AMQP: e.amqp.Serve})
+	cfg := httpapi.Config{Hub: e.hub, Logger: e.log, MQTT: e.broker.Serve, AMQP: e.amqp.Serve}
+	if e.blobapi != nil {
+		cfg.Blobs = e.blobapi
+	}
+	e.http = httpapi.New(cfg)
 }
 
 // open binds the doors, loads the seeds, then lets clients in. The control API answers first: it says "not ready" until then.
@@ -158,6 +171,11 @@ func (e *Emulator) Reset(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx) // a hub must not be left half empty because whoever asked has gone
 	if err := e.hub.Reset(ctx); err != nil {
 		return err
+	}
+	if e.blobs != nil {
+		if err := e.blobs.Reset(ctx); err != nil {
+			return err
+		}
 	}
 	e.clock.Restore()
 	return e.plant(ctx)

@@ -53,6 +53,12 @@ type Options struct {
 	AuthOff          bool                // accept any credential
 	Routing          *hub.Routing        // where messages go, also after a reset [what the seed says, or else to the built-in endpoint]
 
+	Storage          string        // connection string of a storage account that file uploads go to [one behind the HTTPS door]
+	StorageContainer string        // its container for them ["uploads"]
+	DataDir          string        // where the blobs of the account behind the HTTPS door are kept; empty: in memory only
+	BlobBytes        int64         // that they may have [1 GiB]
+	UploadTTL        time.Duration // life of the SAS URI of a file upload, 1 minute to 1 day [1 hour]
+
 	CertsDir      string              // where the development CA is kept; empty: in memory only
 	Unconstrained bool                // make a CA without name constraints
 	CAs           []*x509.Certificate // that sign device certificates
@@ -91,6 +97,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.HTTPPollInterval < 0 {
 		return o, fmt.Errorf("HTTP poll interval: %v is negative", o.HTTPPollInterval)
+	}
+	if o.StorageContainer == "" {
+		o.StorageContainer = "uploads"
+	}
+	if o.BlobBytes <= 0 {
+		o.BlobBytes = 1 << 30
 	}
 	if o.SeedName == "" {
 		o.SeedName = "seed"

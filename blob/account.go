@@ -1,8 +1,6 @@
 package blob
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -132,13 +130,11 @@ func (a Account) uri(resource, container, name, permissions string, expiry time.
 
 // sign makes a service SAS (article "Create a service SAS", version 2018-11-09).
 func (a Account) sign(resource, path, permissions string, expiry time.Time) url.Values {
-	end := expiry.UTC().Format(time.RFC3339)
-	mac := hmac.New(sha256.New, a.key)
-	// permissions, start, expiry, resource, identifier, IP range, protocol, version, kind, snapshot, and five response headers
-	mac.Write([]byte(strings.Join([]string{permissions, "", end, "/blob/" + a.name + "/" + path, "", "", "", sasVersion, resource, "", "", "", "", "", ""}, "\n")))
-	return url.Values{
-		"sv": {sasVersion}, "sr": {resource}, "sp": {permissions}, "se": {end}, "sig": {base64.StdEncoding.EncodeToString(mac.Sum(nil))},
-	}
+	container, name, _ := strings.Cut(path, "/")
+	q := url.Values{"sv": {sasVersion}, "sr": {resource}, "sp": {permissions}, "se": {expiry.UTC().Format(time.RFC3339)}}
+	k := SharedKey{a.name, a.key}
+	q.Set("sig", k.sign(k.serviceText(q, Resource{container, name})))
+	return q
 }
 
 // String tells the account without its secrets.

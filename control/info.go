@@ -15,6 +15,7 @@ type Info struct {
 	ConnectionString          string             `json:"connectionString"`          // of the policy iothubowner
 	EventHubsConnectionString string             `json:"eventHubsConnectionString"` // over TLS
 	EmulatorConnectionString  string             `json:"emulatorConnectionString"`  // plain AMQP, with UseDevelopmentEmulator=true
+	StorageConnectionString   string             `json:"storageConnectionString"`   // of the account that holds uploaded files; empty when they go elsewhere
 	Policies                  []PolicyInfo       `json:"policies"`
 	Devices                   []DeviceConnection `json:"devices"` // those created at start, by --device and the seed
 

@@ -30,6 +30,13 @@ type Config struct {
 	Logger *slog.Logger
 	MQTT   func(*door.Conn) // speaks MQTT on a WebSocket and returns when it is over
 	AMQP   func(*door.Conn) // the same for AMQP
+	Blobs  Blobs            // blob storage on the same door [none]
+}
+
+// Blobs answers the requests that are its own.
+type Blobs interface {
+	http.Handler
+	Owns(*http.Request) bool
 }
 
 // Server is the HTTPS head. Its methods may be called from any goroutine.
@@ -57,6 +64,10 @@ func New(cfg Config) *Server {
 			wireOf(r).startRequest(r)
 			if device, ok := eventsPath(r); ok {
 				s.asDevice(w, r, device, s.postEvents)
+				return
+			}
+			if cfg.Blobs != nil && cfg.Blobs.Owns(r) {
+				cfg.Blobs.ServeHTTP(w, r)
 				return
 			}
 			routes.ServeHTTP(w, r)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -177,9 +176,7 @@ func (p *peer) install(ctx context.Context, s *DeviceSession, principal auth.Pri
 	}
 	p.session = s
 	s.expireWith(principal)
-	if s.logs(slog.LevelInfo) {
-		p.later(func() { s.logConnect(principal) })
-	}
+	p.later(func() { s.logConnect(principal) })
 	h.metrics.opened(s.options.Conn, s.key)
 	h.touch(ctx, s.key, func(a *store.Activity) {
 		a.Connected, a.ConnectedUpdated, a.LastActivity = true, s.since, s.since
@@ -221,9 +218,7 @@ func (p *peer) finish(s *DeviceSession, why *Error) bool {
 		t.calls.close()
 	}
 	s.emptyMeter()
-	if s.logs(slog.LevelError) {
-		p.later(func() { s.logDisconnect(why) })
-	}
+	p.later(func() { s.logDisconnect(why) })
 	s.hub.metrics.closed(s.options.Conn, s.key)
 	if p.session == s {
 		p.session = nil

@@ -55,6 +55,9 @@ func greetStrings(b *strings.Builder, info *control.Info) {
 		}
 	}
 	fmt.Fprintf(b, "Event Hubs  %s\n", info.EmulatorConnectionString)
+	if info.StorageConnectionString != "" {
+		fmt.Fprintf(b, "Files       %s\n", info.StorageConnectionString)
+	}
 	if info.CA != "" {
 		fmt.Fprintf(b, "CA          %s\n", info.CA)
 	}

@@ -43,6 +43,12 @@ type serveCmd struct {
 	Retention        time.Duration `default:"24h" help:"How long telemetry is kept at most, by the hub's clock: 24h to 168h."`
 	ConsumerGroup    []string      `help:"Consumer group of the Event Hubs-compatible endpoint, besides $$Default; repeatable." placeholder:"NAME"`
 
+	Storage          string        `help:"Connection string of a storage account, or of Azurite over HTTPS, that file uploads go to; without it, the HTTPS door keeps them." placeholder:"STRING"`
+	StorageContainer string        `default:"uploads" help:"Container that file uploads go to."`
+	DataDir          string        `type:"path" help:"Where the HTTPS door keeps uploaded files; without it, in memory." placeholder:"DIR"`
+	BlobSpace        int64         `default:"1024" help:"Space for uploaded files, in MiB."`
+	UploadTTL        time.Duration `name:"upload-ttl" default:"1h" help:"Life of the SAS URI of a file upload, 1m to 24h."`
+
 	Auth            string   `default:"strict" enum:"strict,off" help:"strict, or off to accept any credential."`
 	X509CA          []string `name:"x509-ca" env:"IOLITE_X509_CA" type:"existingfile" help:"PEM file of a CA whose device certificates the hub accepts; repeatable." placeholder:"FILE"`
 	TrustCA         []string `name:"trust-ca" env:"IOLITE_TRUST_CA" type:"existingfile" help:"PEM file of a CA that endpoints and storage elsewhere may have their certificates from, besides the system's; repeatable." placeholder:"FILE"`
@@ -78,7 +84,7 @@ func defaultCertsDir() string {
 	return dir
 }
 
-// maxRetain is the most that --retain takes, in MiB: a terabyte.
+// maxRetain is the most that --retain and --blob-space take, in MiB: a terabyte.
 const maxRetain = 1 << 20
 
 // Validate implements kong.Validatable. Zero is a default for iolite.Options, but bad usage here: it would not do what it says.
@@ -90,6 +96,10 @@ func (s *serveCmd) Validate() error {
 		return fmt.Errorf("retain: %d is not between 1 and %d MiB", s.Retain, maxRetain)
 	case s.Retention < hub.MinRetention || s.Retention > hub.MaxRetention:
 		return fmt.Errorf("retention: %v is not between %v and %v", s.Retention, hub.MinRetention, hub.MaxRetention)
+	case s.BlobSpace < 1 || s.BlobSpace > maxRetain:
+		return fmt.Errorf("blob-space: %d is not between 1 and %d MiB", s.BlobSpace, maxRetain)
+	case s.UploadTTL < time.Minute || s.UploadTTL > 24*time.Hour:
+		return fmt.Errorf("upload-ttl: %v is not between 1m and 24h", s.UploadTTL)
 	case s.HTTPPollInterval <= 0:
 		return fmt.Errorf("http-poll-interval: %v is no time to wait; --http-poll off is the way to switch the rule off", s.HTTPPollInterval)
 	}
@@ -144,6 +154,7 @@ func (s *serveCmd) options(stderr io.Writer) (iolite.Options, error) {
 		MQTT: iolite.Port(s.MQTTPort), AMQP: iolite.Port(s.AMQPPort), HTTPS: iolite.Port(s.HTTPSPort), EventHub: iolite.Port(s.EventhubPort),
 		Devices: s.Device, SeedName: s.Seed, HTTPPoll: s.HTTPPoll, HTTPPollInterval: s.HTTPPollInterval,
 		Partitions: s.Partitions, EventBytes: s.Retain << 20, Retention: s.Retention, ConsumerGroups: s.ConsumerGroup, AuthOff: s.Auth == "off",
+		Storage: s.Storage, StorageContainer: s.StorageContainer, DataDir: s.DataDir, BlobBytes: s.BlobSpace << 20, UploadTTL: s.UploadTTL,
 		CertsDir: s.CertsDir, Unconstrained: s.CAUnconstrained, CAs: cas, TrustedCAs: trusted,
 		Logger: newLogger(stderr, s.LogFormat, s.LogLevel), Version: version(),
 	}, nil
