@@ -90,8 +90,9 @@ func readSeed(r io.Reader) (seedFile, error) {
 	return s, nil
 }
 
-// plant loads the seed and the devices named by options into an empty hub.
+// plant loads the seed and the devices named by options into an empty hub. No route is told of them: they were there before.
 func (e *Emulator) plant(ctx context.Context) error {
+	ctx = hub.Silently(ctx)
 	admin := e.hub.Admin()
 	for i := range e.seed.Devices {
 		if err := plantDevice(ctx, admin, &e.seed.Devices[i]); err != nil {

@@ -285,7 +285,7 @@ func (h *Hub) makeModules(ctx context.Context, era int64, deviceID string, c con
 // that what back ends write over a configuration stays.
 func (c *configurations) settle(ctx context.Context, set *ruleSet, key store.Key, changed *rule) error {
 	// So that changes are told in their order, and nobody plans with what another is about to write.
-	wanted := c.hub.twinNoticed()
+	wanted := c.hub.twinNoticed(ctx)
 	gate := c.hub.gateFor(wanted, key)
 	p := c.hub.lockPeer(key)
 	defer c.hub.unlockPeer(p)

@@ -81,8 +81,7 @@ type Hub struct {
 	modules    sync.Mutex // held while a module is created, so that the limit per device holds
 	lifecycles [lifecycleLocks]sync.Mutex
 
-	connectionChanges atomic.Int64      // how many connection state events there were
-	tap               func(store.Event) // called with every notice; tests set it
+	connectionChanges atomic.Int64 // how many connection state events there were
 
 	era   atomic.Int64 // how many resets there were
 	gates []gate       // one per partition

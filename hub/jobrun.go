@@ -300,7 +300,7 @@ func (j *jobs) settle(r *jobRun, d store.DeviceJob, err error) bool {
 
 // note stores what has become of a job at a device. It reports false when a reset has forgotten the job.
 func (j *jobs) note(r *jobRun, d store.DeviceJob) bool {
-	wanted := j.hub.noticed(&jobNotice)
+	wanted := j.hub.noticed(r.ctx, &jobNotice)
 	gate := j.hub.gateFor(wanted, d.Key)
 	err := j.inEra(r, gate, func() error {
 		err := j.store.SetDevice(context.WithoutCancel(r.ctx), r.id, d)

@@ -43,8 +43,16 @@ type notice struct {
 	body          []byte
 }
 
+// silence is what Silently puts into a context.
+type silence struct{}
+
+// Silently returns a context for changes that are told to nobody, whatever the routes say: for seeds, whose devices were there before.
+func Silently(ctx context.Context) context.Context { return context.WithValue(ctx, silence{}, true) }
+
 // noticed reports whether anybody wants notices of a kind. Who changes something looks here first, so that it costs nothing when not.
-func (h *Hub) noticed(kind *noticeKind) bool { return h.tap != nil || h.routed(kind.route) }
+func (h *Hub) noticed(ctx context.Context, kind *noticeKind) bool {
+	return h.routed(kind.route) && ctx.Value(silence{}) == nil
+}
 
 // gateFor returns the gate that a change of an identity goes through: that of the partition of its notices, or any one when nobody wants
 // them. A change goes through one gate only, since a reset that waits for it lets nobody in any more.
@@ -61,11 +69,7 @@ func (h *Hub) notify(ctx context.Context, partition int, key store.Key, notices 
 	ctx = context.WithoutCancel(ctx)
 	for i := range notices {
 		n := &notices[i]
-		e := h.noticeEvent(key, n)
-		if h.tap != nil {
-			h.tap(e)
-		}
-		if err := h.deliver(ctx, n.kind.route, partition, e); err != nil {
+		if err := h.deliver(ctx, n.kind.route, partition, h.noticeEvent(key, n)); err != nil {
 			return fmt.Errorf("the event %s of %s cannot be stored: %w", n.opType, key, err)
 		}
 	}

@@ -13,38 +13,52 @@ import (
 	"github.com/iolite-emulator/iolite/store"
 )
 
-// noticeLog collects the notices of a hub.
-type noticeLog struct {
-	mu    sync.Mutex
-	all   []store.Event
-	check func(store.Event) // called in order, under mu; may be nil
-}
-
-// listen has the hub's notices collected.
-func listen(h *Hub) *noticeLog {
-	l := &noticeLog{}
-	h.tap = func(e store.Event) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.all = append(l.all, e)
-		if l.check != nil {
-			l.check(e)
+// noticeRouting sends the notices of every source to an event hub with one partition.
+func noticeRouting() Routing {
+	r := Routing{Endpoints: hubs("notices")}
+	for _, source := range routeSources {
+		if source != DeviceMessages {
+			r.Routes = append(r.Routes, Route{Name: string(source), Source: source, EndpointNames: []string{"notices"}})
 		}
 	}
+	return r
+}
+
+// noticeLog reads the notices of a hub.
+type noticeLog struct {
+	t    testing.TB
+	h    *Hub
+	next int64
+}
+
+// listen has notices of every source routed from now on.
+func listen(t testing.TB, h *Hub) *noticeLog {
+	t.Helper()
+	setRouting(t, h, noticeRouting())
+	l := &noticeLog{t: t, h: h}
+	l.take("") // what was before
 	return l
 }
 
 // take returns what has come since the last call, of one source or of all when that is empty.
 func (l *noticeLog) take(source string) (events []store.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, e := range l.all {
-		if source == "" || e.Source == source {
-			events = append(events, e)
+	l.t.Helper()
+	log := l.h.routings.current.Load().find("notices").log
+	for {
+		more, err := log.Read(ctx, 0, l.next, 1000, 1<<20)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if len(more) == 0 {
+			return events
+		}
+		for i := range more {
+			l.next = more[i].Sequence + 1
+			if source == "" || more[i].Source == source {
+				events = append(events, more[i])
+			}
 		}
 	}
-	l.all = nil
-	return events
 }
 
 // one is take for a single notice.
@@ -169,7 +183,7 @@ func (o *order) want(key store.Key, op string, ok bool) {
 func TestNoticesTellEverythingInOrder(t *testing.T) {
 	h, c := newTestHub(t)
 	o := &order{t: t, of: map[store.Key]*orderState{}}
-	listen(h).check = o.check
+	l := listen(t, h)
 	s := &storm{t: t, h: h, tick: func() { c.Advance(500 * time.Millisecond) }}
 	var working sync.WaitGroup
 	for name, act := range stormActs {
@@ -188,6 +202,9 @@ func TestNoticesTellEverythingInOrder(t *testing.T) {
 		}
 	}
 	working.Wait()
+	for _, e := range l.take("") {
+		o.check(e)
+	}
 	for key, s := range o.of {
 		row, err := h.twinRow(ctx, key)
 		if s.exists != (err == nil) {
@@ -200,12 +217,16 @@ func TestNoticesTellEverythingInOrder(t *testing.T) {
 }
 
 func TestAResetTellsNothing(t *testing.T) {
-	h, _ := newTestHub(t)
+	h, _ := newTestHub(t, func(c *Config) { c.Routing = noticeRouting() })
+	l := &noticeLog{t: t, h: h}
 	connect(t, h, "d")
-	l := listen(h)
+	if got := brief(l.take("")); got != "createDeviceIdentity d; deviceConnected d" {
+		t.Errorf("told of %s", got)
+	}
 	if err := h.Reset(ctx); err != nil {
 		t.Fatal(err)
 	}
+	l.next = 0 // events are counted anew
 	if got := l.take(""); len(got) > 0 {
 		t.Errorf("told of %s", brief(got))
 	}
@@ -221,7 +242,7 @@ func TestAResetTellsNothing(t *testing.T) {
 
 func TestConnectionStateEventsHaveTheDocumentedShape(t *testing.T) {
 	h, c := newTestHub(t)
-	l := listen(h)
+	l := listen(t, h)
 	s := connect(t, h, "d")
 	l.take("")
 	s.Close()
@@ -292,7 +313,7 @@ func TestEveryEndOfAConnectionIsToldOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := listen(h)
+			l := listen(t, h)
 			if err := try.end(h, d, m, func(d time.Duration) { c.Advance(d) }); err != nil {
 				t.Fatal(err)
 			}
@@ -313,7 +334,7 @@ func TestEveryEndOfAConnectionIsToldOnce(t *testing.T) {
 func TestLifecycleEventsHaveTheDocumentedShape(t *testing.T) {
 	h, c := newTestHub(t)
 	addDevice(t, h, store.Key{DeviceID: "d"})
-	l := listen(h)
+	l := listen(t, h)
 	c.Advance(time.Second)
 	m := addDevice(t, h, store.Key{DeviceID: "d", ModuleID: "m"})
 	wantNotice(t, l.one(t, ""), "deviceLifecycleEvents", "deviceLifecycleNotification", "createDeviceIdentity", "2026-01-01T00:00:01.0000000Z",
@@ -333,7 +354,7 @@ func TestLifecycleEventsHaveTheDocumentedShape(t *testing.T) {
 
 func TestEveryWayOfMakingAndDeletingIdentitiesIsTold(t *testing.T) {
 	h, blobs := newBlobHub(t)
-	l := listen(h)
+	l := listen(t, h)
 	edge := store.Identity{Key: store.Key{DeviceID: "e"}, IoTEdge: true}
 	bulk := func(mode string) func() error {
 		return func() error {
@@ -404,7 +425,7 @@ func TestJobsTellWhatBecameOfThemAtEachDevice(t *testing.T) {
 	d := connect(t, h, "d")
 	responder(t, d, 200)
 	addDevice(t, h, store.Key{DeviceID: "e"})
-	l := listen(h)
+	l := listen(t, h)
 	schedule(t, h, "twins", tagJob("deviceId = 'e'", ""))
 	jobWhen(t, h, "twins", jobCompleted)
 	wantNotice(t, l.one(t, "deviceJobLifecycleEvents"), "deviceJobLifecycleEvents", "deviceJobLifecycleNotification", "deviceJobCompleted", "2026-01-01T00:00:00.0000000Z",

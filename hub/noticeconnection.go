@@ -15,7 +15,7 @@ const (
 // notifyState tells that the identity has come or gone. The end of a hub and a reset tell nothing. The caller holds the peer's lock.
 func (s *DeviceSession) notifyState(ctx context.Context, opType string, at time.Time) {
 	h := s.hub
-	if !h.noticed(&connectionNotice) || h.closed.Load() || !h.enter(s.partition, s.era) {
+	if !h.noticed(ctx, &connectionNotice) || h.closed.Load() || !h.enter(s.partition, s.era) {
 		return
 	}
 	defer h.leave(s.partition)

@@ -11,8 +11,8 @@ import (
 
 // digitalTwinPatch returns the JSON Patch that makes of the digital twin of before that of row; nil when nobody wants it, for an identity
 // without a model, and for a change that a digital twin does not show.
-func (h *Hub) digitalTwinPatch(before *store.Twin, row *store.TwinRow) []byte {
-	if !h.noticed(&digitalTwinNotice) || row.ModelID == "" {
+func (h *Hub) digitalTwinPatch(ctx context.Context, before *store.Twin, row *store.TwinRow) []byte {
+	if !h.noticed(ctx, &digitalTwinNotice) || row.ModelID == "" {
 		return nil
 	}
 	old := DigitalTwin{store.TwinRow{Identity: row.Identity, Twin: *before}}
@@ -55,7 +55,7 @@ func patchOf(op, path string, value document.Value) document.Value {
 // notifyModel tells that a connection has named another model than the one before. The caller holds the peer's lock.
 func (s *DeviceSession) notifyModel(ctx context.Context, modelID string, at time.Time) {
 	h := s.hub
-	if !h.noticed(&digitalTwinNotice) || !h.enter(s.partition, s.era) {
+	if !h.noticed(ctx, &digitalTwinNotice) || !h.enter(s.partition, s.era) {
 		return
 	}
 	defer h.leave(s.partition)

@@ -25,7 +25,7 @@ func (h *Hub) lifecycle(deviceID string) *sync.Mutex {
 
 // insert adds an identity to the registry, and tells of it before anything else can happen to it. CodeClosed when the era is over.
 func (h *Hub) insert(ctx context.Context, era int64, id store.Identity) (store.Identity, error) {
-	wanted := h.noticed(&lifecycleNotice)
+	wanted := h.noticed(ctx, &lifecycleNotice)
 	if wanted {
 		l := h.lifecycle(id.DeviceID)
 		l.Lock()

@@ -18,7 +18,9 @@ type twinDelta struct {
 }
 
 // twinNoticed reports whether anybody wants to hear of changes of twins.
-func (h *Hub) twinNoticed() bool { return h.noticed(&twinNotice) || h.noticed(&digitalTwinNotice) }
+func (h *Hub) twinNoticed(ctx context.Context) bool {
+	return h.noticed(ctx, &twinNotice) || h.noticed(ctx, &digitalTwinNotice)
+}
 
 // notifyTwin tells of a write that has made row, complete, of before. The caller holds the peer's lock and is inside the gate of partition.
 func (h *Hub) notifyTwin(ctx context.Context, partition int, before *store.Twin, row *store.TwinRow, delta twinDelta, at time.Time) error {
@@ -29,7 +31,7 @@ func (h *Hub) notifyTwin(ctx context.Context, partition int, before *store.Twin,
 		n.body = delta.appendJSON(nil, &row.Twin)
 	}
 	notices := []notice{n}
-	if patch := h.digitalTwinPatch(before, row); patch != nil {
+	if patch := h.digitalTwinPatch(ctx, before, row); patch != nil {
 		n.kind, n.opType, n.body = &digitalTwinNotice, "updateTwin", patch
 		notices = append(notices, n)
 	}

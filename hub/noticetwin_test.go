@@ -25,7 +25,7 @@ func TestTwinChangeEventsHaveTheDocumentedShape(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := listen(h)
+	l := listen(t, h)
 	c.Advance(1234567800 * time.Nanosecond)
 
 	tag(t, h, m, `{"tags":{"tag1":"new value"},"properties":{"desired":{"property1":{"a":"new value"},"gone":null}}}`)
@@ -60,7 +60,7 @@ func TestEveryWayOfChangingATwinIsTold(t *testing.T) {
 	h, blobs := newBlobHub(t)
 	s := connect(t, h, "d", func(o *DeviceOptions) { o.ModelID = "dtmi:com:example:Thermostat;1" })
 	key, admin := s.Key(), h.Admin()
-	l := listen(h)
+	l := listen(t, h)
 	for _, try := range []struct {
 		name string
 		do   func() error
@@ -190,7 +190,7 @@ func TestReplayingTwinChangesGivesTheTwin(t *testing.T) {
 		n++
 		s := connect(t, h, "d"+strconv.Itoa(n), func(o *DeviceOptions) { o.ModelID = "dtmi:a;1" })
 		defer s.Close()
-		l := listen(h)
+		l := listen(t, h)
 		f := follower{tags: document.EmptyObject, desired: document.EmptyObject, reported: document.EmptyObject}
 		digital, err := h.Admin().DigitalTwin(ctx, s.Key().DeviceID)
 		if err != nil {
@@ -286,7 +286,7 @@ func put(t *rapid.T, v document.Value, names []string, op string, value document
 func TestDigitalTwinChangeEventsHaveTheDocumentedShape(t *testing.T) {
 	h, c := newTestHub(t)
 	addDevice(t, h, store.Key{DeviceID: "d"})
-	l := listen(h)
+	l := listen(t, h)
 	const source, schema = "digitalTwinChangeEvents", "digitalTwinChangeNotification"
 	s := connect(t, h, "d", func(o *DeviceOptions) { o.ModelID = "dtmi:com:example:TemperatureController;1" })
 	wantNotice(t, l.one(t, source), source, schema, "updateTwin", "2026-01-01T00:00:00.0000000Z",

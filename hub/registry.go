@@ -259,7 +259,7 @@ func (s *ServiceSession) DeleteIdentity(ctx context.Context, key store.Key, ifMa
 }
 
 func (h *Hub) delete(ctx context.Context, era int64, key store.Key, ifMatch string) error {
-	wanted := h.noticed(&lifecycleNotice)
+	wanted := h.noticed(ctx, &lifecycleNotice)
 	if wanted {
 		l := h.lifecycle(key.DeviceID)
 		l.Lock()

@@ -278,7 +278,7 @@ func (h *Hub) changeTwin(ctx context.Context, era int64, key store.Key, ifMatch 
 // changeTwinAlone is changeTwin without the configurations.
 func (h *Hub) changeTwinAlone(ctx context.Context, era int64, key store.Key, ifMatch string, change twinChange) (store.TwinRow, error) {
 	match := unquoteETag(ifMatch)
-	wanted := h.twinNoticed()
+	wanted := h.twinNoticed(ctx)
 	gate := h.gateFor(wanted, key)
 	p := h.lockPeer(key) // so that changes are told in their order
 	defer h.unlockPeer(p)
@@ -427,7 +427,7 @@ func (h *Hub) mergeReported(ctx context.Context, era int64, key store.Key, gener
 		t.Reported.Value = twin.Merge(t.Reported.Value, patch, twin.Stamp{Time: now})
 		return h.checkPart("properties.reported", t.Reported.Value, twin.MaxSection)
 	}
-	if !h.twinNoticed() {
+	if !h.twinNoticed(ctx) {
 		return h.writeTwin(ctx, key, generation, merge)
 	}
 	gate := h.gateFor(true, key)
