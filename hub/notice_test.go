@@ -216,6 +216,47 @@ func TestNoticesTellEverythingInOrder(t *testing.T) {
 	}
 }
 
+// TestNothingComesBetweenALifeAndItsEvents: a device that is made and deleted again and again, while others use it.
+func TestNothingComesBetweenALifeAndItsEvents(t *testing.T) {
+	h, _ := newTestHub(t)
+	o := &order{t: t, of: map[store.Key]*orderState{}}
+	l := listen(t, h)
+	device, module := store.Key{DeviceID: "d"}, store.Key{DeviceID: "d", ModuleID: "m"}
+	var living, using sync.WaitGroup
+	done := make(chan struct{})
+	for range 2 {
+		living.Go(func() {
+			for range 500 {
+				_, _ = h.Admin().CreateIdentity(ctx, store.Identity{Key: device})
+				_, _ = h.Admin().CreateIdentity(ctx, store.Identity{Key: module})
+				_ = h.Admin().DeleteIdentity(ctx, device, "*")
+			}
+		})
+	}
+	for _, key := range []store.Key{device, module} {
+		using.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				_, _ = h.Admin().UpdateTwin(ctx, key, []byte(`{"tags":{"a":1}}`), "")
+				if s, err := h.OpenDevice(ctx, owner(key), key, DeviceOptions{}); err == nil {
+					_, _ = s.UpdateReported(ctx, []byte(`{"r":1}`), 0)
+					s.Close()
+				}
+			}
+		})
+	}
+	living.Wait()
+	close(done)
+	using.Wait()
+	for _, e := range l.take("") {
+		o.check(e)
+	}
+}
+
 func TestAResetTellsNothing(t *testing.T) {
 	h, _ := newTestHub(t, func(c *Config) { c.Routing = noticeRouting() })
 	l := &noticeLog{t: t, h: h}
