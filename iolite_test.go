@@ -135,6 +135,37 @@ func TestConsumerGroupsComeFromOptionsAndSeedAndComeBack(t *testing.T) {
 	}
 }
 
+// TestNoRouteIsToldOfTheSeed: its devices were there before, at the start and after a reset.
+func TestNoRouteIsToldOfTheSeed(t *testing.T) {
+	const routed = seed + `
+routing:
+  routes:
+    - {name: lives, source: DeviceLifecycleEvents, endpointNames: [events]}
+    - {name: twins, source: TwinChangeEvents, endpointNames: [events]}
+`
+	e := iolitetest.Run(t, withSeed(routed), iolitetest.WithDevices("extra"))
+	admin := e.Hub().Admin()
+	for range 2 {
+		if _, err := admin.CreateIdentity(t.Context(), store.Identity{Key: store.Key{DeviceID: "new"}}); err != nil {
+			t.Fatal(err)
+		}
+		events := int64(0)
+		for _, p := range []string{"0", "1", "2", "3"} {
+			info, err := admin.Partition(t.Context(), "", p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			events += info.LastSequence - info.FirstSequence + 1
+		}
+		if events != 1 {
+			t.Errorf("%d events, only that of the new device is wanted", events)
+		}
+		if err := e.Reset(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestResetsAtTheSameTimePlantTheSeedOnce(t *testing.T) {
 	e := iolitetest.Run(t, withSeed(seed), iolitetest.WithDevices("extra"))
 	var group errgroup.Group

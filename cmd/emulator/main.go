@@ -30,7 +30,7 @@ type cli struct {
 	Twin        twinCmd        `cmd:"" help:"Print or patch the twin of a device or module."`
 	Invoke      invokeCmd      `cmd:"" help:"Call a direct method."`
 	Query       queryCmd       `cmd:"" help:"Ask in IoT Hub's query language; one JSON object a line."`
-	Monitor     monitorCmd     `cmd:"" help:"Follow telemetry."`
+	Monitor     monitorCmd     `cmd:"" help:"Follow telemetry, and other events that are routed to the built-in endpoint."`
 	Send        sendCmd        `cmd:"" help:"Send one cloud-to-device message."`
 	Certs       certsCmd       `cmd:"" help:"The development CA: export it, trust it, print environment lines."`
 	Violations  violationsCmd  `cmd:"" help:"List the HTTP poll violations; exit with 3 if there are any."`

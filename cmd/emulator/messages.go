@@ -20,7 +20,7 @@ type monitorCmd struct {
 	JSON   bool   `name:"json" env:"-" help:"One JSON object a line."`
 }
 
-// Run follows telemetry until it is interrupted.
+// Run follows telemetry, and what routes send to the built-in endpoint besides, until it is interrupted.
 func (c *monitorCmd) Run(a *app) error {
 	b, err := c.backend(a.ctx)
 	if err != nil {
@@ -47,6 +47,7 @@ type monitorEvent struct {
 	Enqueued    time.Time         `json:"enqueued"`
 	Device      string            `json:"deviceId"`
 	Module      string            `json:"moduleId,omitempty"`
+	Source      string            `json:"source"` // iothub-message-source
 	Partition   string            `json:"partition"`
 	Sequence    int64             `json:"sequence"`
 	MessageID   string            `json:"messageId,omitempty"`
@@ -61,6 +62,7 @@ func newMonitorEvent(partition string, m *amqp.Message) monitorEvent {
 	e.Enqueued, _ = m.Annotations["x-opt-enqueued-time"].(time.Time)
 	e.Device, _ = m.Annotations["iothub-connection-device-id"].(string)
 	e.Module, _ = m.Annotations["iothub-connection-module-id"].(string)
+	e.Source, _ = m.Annotations["iothub-message-source"].(string)
 	e.Sequence, _ = m.Annotations["x-opt-sequence-number"].(int64)
 	if p := m.Properties; p != nil {
 		if p.MessageID != nil {
@@ -91,6 +93,9 @@ func (e *monitorEvent) print(a *app, asJSON bool) error {
 	source := e.Device
 	if e.Module != "" {
 		source += "/" + e.Module
+	}
+	if e.Source != "Telemetry" && e.Source != "" { // that is what one expects
+		source += " " + e.Source
 	}
 	body := e.Body
 	if e.BodyBase64 != nil {
