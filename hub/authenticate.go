@@ -164,7 +164,7 @@ func (h *Hub) checkPolicyToken(t auth.Token, path string) (auth.Principal, error
 		return auth.Principal{}, fmt.Errorf("there is no policy %q", t.Policy)
 	}
 	err := h.checkSignature(t, policy.PrimaryKey, policy.SecondaryKey)
-	if isEventHubPath(path) && (t.VerifiedByText(policy.PrimaryKey) || t.VerifiedByText(policy.SecondaryKey)) {
+	if h.isEventHubPath(path) && (t.VerifiedByText(policy.PrimaryKey) || t.VerifiedByText(policy.SecondaryKey)) {
 		err = h.checkExpiry(t)
 	}
 	if err != nil {
@@ -176,11 +176,13 @@ func (h *Hub) checkPolicyToken(t auth.Token, path string) (auth.Principal, error
 // isEventHubPath reports whether a token's resource can be an event hub or something below it, and is no address of the hub itself.
 // Event Hubs clients sign with the text of the key. A token for a misspelt event hub is good, too, and for nothing else: its client
 // is to learn that there is no such event hub, not that its key is wrong.
-func isEventHubPath(path string) bool {
+func (h *Hub) isEventHubPath(path string) bool {
 	entity, _, _ := strings.Cut(strings.ToLower(path), "/")
 	switch entity {
-	case "", "devices", "messages", "twins", "jobs", "configurations", "statistics", "digitaltwins":
+	case "", "devices", "messages": // names that no event hub can have
 		return false
+	case "twins", "jobs", "configurations", "statistics", "digitaltwins":
+		return h.HasEventHub(entity) == nil
 	}
 	return true
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
@@ -98,6 +99,29 @@ func TestTokens(t *testing.T) {
 		}
 		if diff := cmp.Diff(c.want, got); diff != "" || err != nil {
 			t.Errorf("%s: %v, principal (-want +got):\n%s", name, err, diff)
+		}
+	}
+}
+
+// An event hub may be called like an address of the hub. Its clients sign with the text of the key, which is good for nothing else.
+func TestEventHubCalledLikeAnAddressOfTheHub(t *testing.T) {
+	h, _ := newTestHub(t)
+	service := h.Policies()[1]
+	text := base64.StdEncoding.EncodeToString([]byte(service.PrimaryKey))
+	sas := token(t, "sb://host/twins/ConsumerGroups/$Default", text, "service", start.Add(time.Hour))
+	if _, err := h.Authenticate(ctx, Credential{Token: sas}, store.Key{}); codeOf(err) != CodeUnauthorized {
+		t.Errorf("before there is such an event hub: %v", err)
+	}
+	if _, err := h.Admin().PutEventHub(ctx, "Twins", 1); err != nil {
+		t.Fatal(err)
+	}
+	p, err := h.Authenticate(ctx, Credential{Token: sas}, store.Key{})
+	if err != nil || !p.Covers("twins/ConsumerGroups/$Default/Partitions/0") || p.Covers("jobs") {
+		t.Errorf("%+v, %v", p, err)
+	}
+	for _, name := range []string{"devices", "Messages"} {
+		if _, err := h.Admin().PutEventHub(ctx, name, 1); codeOf(err) != CodeArgumentInvalid {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
