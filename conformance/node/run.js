@@ -20,6 +20,13 @@ const STOP_WITHIN_MS = 10_000;
 const LOG_TAIL_LINES = 80;
 const FILE_TIMEOUT_MS = 120_000; // a file that hangs, for instance on a socket nobody closed, fails
 
+const SEED = { // YAML, of which JSON is a part
+  routing: {
+    endpoints: { eventHubs: [{ name: 'seeded', partitions: 2 }] },
+    routes: [{ name: 'seeded', source: 'DeviceMessages', condition: "seeded = 'yes'", endpointNames: ['seeded'] }],
+  },
+};
+
 main().then(
   (code) => { process.exitCode = code; },
   (err) => { console.error(err.message); process.exitCode = 1; });
@@ -54,6 +61,8 @@ async function startHub(bin, dir) {
   const authority = createAuthority('Iolite conformance device CA');
   fs.writeFileSync(path.join(dir, 'device-ca.json'), JSON.stringify(authority));
   fs.writeFileSync(path.join(dir, 'device-ca.pem'), authority.cert);
+  const seed = path.join(dir, 'seed.json');
+  fs.writeFileSync(seed, JSON.stringify(SEED));
   const out = fs.openSync(log, 'w');
   const child = spawn(bin, [
     'serve',
@@ -64,6 +73,7 @@ async function startHub(bin, dir) {
     '--device', 'conformance-node',
     '--x509-ca', path.join(dir, 'device-ca.pem'),
     '--consumer-group', 'configured',
+    '--seed', seed,
     '--strict-ports',
   ], { stdio: ['ignore', out, out] });
   fs.closeSync(out);
