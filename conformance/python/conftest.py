@@ -9,8 +9,10 @@ import pytest
 from azure.iot.hub import IoTHubRegistryManager
 from msrest.exceptions import HttpOperationError
 
+import azurite as azurites
 import hub as hubs
 from certificates import Authority
+from devices import connected
 from events import Reader
 from service import Service
 
@@ -79,6 +81,32 @@ def reader(hub):
     """Reads every partition from the first event on."""
     with Reader(hub.event_hub, connection_verify=hub.ca_path) as everything:
         yield everything
+
+
+@pytest.fixture(scope="session")
+def sent(hub, registry, reader):
+    """Ten events of one device as the hub stored them: one partition, one after the other."""
+    device = make_device(hub, registry)
+    with connected(device) as client:
+        for n in range(10):
+            client.send_message(str(n))
+    return reader.of(device.id, 10)
+
+
+@pytest.fixture
+def group(hub):
+    """A consumer group whose partitions nobody else reads."""
+    with hub.consumer_group() as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory):
+    """A storage account."""
+    azurites.installed()
+    running = azurites.Azurite(MAIN_ADDRESS, tmp_path_factory.mktemp("azurite") / "log")
+    yield running
+    running.stop()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,13 +12,13 @@ FAST = {"socket_timeout": 0.02}
 
 
 class Reader:
-    """Collects events in the background, from a start position on, of one partition or of all."""
+    """Collects events in the background, from a start position on, of one partition or of all; receive is for the SDK's receive_batch."""
 
-    def __init__(self, connection_string, start="-1", inclusive=False, partition=None, group="$Default", **client_options):
+    def __init__(self, connection_string, start="-1", inclusive=False, partition=None, group="$Default", receive=None, **client_options):
         self._client = EventHubConsumerClient.from_connection_string(connection_string, group, **FAST, **client_options)
-        self._receive = dict(
-            starting_position=start, starting_position_inclusive=inclusive, partition_id=partition, prefetch=300
-        )
+        self._receive = {
+            "starting_position": start, "starting_position_inclusive": inclusive, "partition_id": partition, **(receive or {})
+        }
         self._arrived = threading.Condition()
         self._events = []
         self._error = None
@@ -52,6 +52,17 @@ class Reader:
         with self._arrived:
             return list(self._events)
 
+    def alive(self):
+        """Whether nothing has ended it so far."""
+        with self._arrived:
+            return self._error is None
+
+    def error(self):
+        """Waits for what the hub ends or refuses the reader with."""
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: self._error, DEADLINE_SECONDS), f"no error after {DEADLINE_SECONDS} s"
+            return self._error
+
     def _run(self):
         self._client.receive_batch(on_event_batch=self._add, on_error=self._fail, **self._receive)
 
@@ -59,6 +70,7 @@ class Reader:
         with self._arrived:
             for event in events:
                 event.partition_id = partition.partition_id
+                event.last_enqueued = partition.last_enqueued_event_properties
             self._events.extend(events)
             self._arrived.notify_all()
 

@@ -1,5 +1,6 @@
 """One running Iolite: the real command, its control API and the strings that clients connect with."""
 
+import contextlib
 import datetime
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+import uuid
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 READY_SECONDS = 20
@@ -90,6 +92,10 @@ class Hub:
         """The connection string of one of the hub's policies."""
         return next(policy["connectionString"] for policy in self.info["policies"] if policy["name"] == name)
 
+    def key(self, name):
+        """The primary key of a policy."""
+        return dict(part.split("=", 1) for part in self.policy(name).split(";"))["SharedAccessKey"]
+
     @property
     def event_hub(self):
         """The connection string of the Event Hubs-compatible endpoint, over TLS."""
@@ -114,6 +120,13 @@ class Hub:
         """What the hub's clock shows."""
         now = json.loads(self._request("GET", "/iolite/v1/clock"))["now"]
         return datetime.datetime.fromisoformat(now[:19]).replace(tzinfo=datetime.timezone.utc)
+
+    @contextlib.contextmanager
+    def consumer_group(self):
+        """A consumer group of the built-in endpoint, for as long as it is needed."""
+        path = f"/iolite/v1/eventhubs/{self.info['hub']}/consumergroups/py-{uuid.uuid4()}"
+        yield json.loads(self._request("PUT", path))["name"]
+        self._request("DELETE", path)
 
     def connections(self):
         return json.loads(self._request("GET", "/iolite/v1/connections"))

@@ -1,9 +1,7 @@
 """The Event Hubs-compatible endpoint through azure-eventhub: TLS, WebSocket, plain TCP, and over uAMQP."""
 
 import asyncio
-import contextlib
 import datetime
-import time
 
 import pytest
 import uamqp
@@ -11,31 +9,10 @@ from azure.eventhub import EventHubConsumerClient, TransportType
 from azure.eventhub.aio import EventHubConsumerClient as AsyncConsumerClient
 from azure.eventhub.exceptions import AuthenticationError, EventHubError
 
-from conftest import make_device
 from devices import connected
+from eventhub import DOORS, consumer, each_door, read
 from events import FAST, Reader, body, device_of
 from feedback import policy_auth
-
-DOORS = {
-    "amqps": lambda hub: (hub.event_hub, {"connection_verify": hub.ca_path}),
-    "amqps_ws": lambda hub: (
-        hub.event_hub, {"connection_verify": hub.ca_path, "transport_type": TransportType.AmqpOverWebsocket}
-    ),
-    "amqp": lambda hub: (hub.plain_event_hub, {}),
-    "amqps_uamqp": lambda hub: (hub.event_hub, {"connection_verify": hub.ca_path, "uamqp_transport": True}),
-}
-
-each_door = pytest.mark.parametrize("door", DOORS.values(), ids=DOORS.keys())
-
-
-@pytest.fixture(scope="module")
-def sent(hub, registry, reader):
-    """Ten events of one device as the hub stored them: one partition, one after the other."""
-    device = make_device(hub, registry)
-    with connected(device) as client:
-        for n in range(10):
-            client.send_message(str(n))
-    return reader.of(device.id, 10)
 
 
 @each_door
@@ -53,47 +30,6 @@ def test_the_hub_and_its_partitions_describe_themselves(hub, door, sent):
     assert partition["last_enqueued_sequence_number"] >= sent[-1].sequence_number
     assert int(partition["last_enqueued_offset"]) >= int(sent[-1].offset)
     assert partition["last_enqueued_time_utc"] >= sent[-1].enqueued_time
-
-
-@each_door
-def test_reading_starts_where_it_is_asked_to(hub, door, sent):
-    fifth = sent[4]
-    with contextlib.ExitStack() as readers:
-        for events, first in [(readers.enter_context(read(hub, door, fifth.partition_id, start, inclusive)), first)
-                              for start in (fifth.offset, fifth.sequence_number)
-                              for inclusive, first in ((True, 4), (False, 5))]:
-            bodies = [body(event) for event in events.of(device_of(fifth), 10 - first)]
-            assert bodies == [str(n).encode() for n in range(first, 10)]
-
-
-@each_door
-def test_reading_starts_after_a_time(hub, door, sent):
-    start = sent[0].enqueued_time - datetime.timedelta(milliseconds=1)
-    with read(hub, door, sent[0].partition_id, start) as events:
-        first = events.wait(lambda event: True)[0]
-        own = events.of(device_of(sent[0]), 10)
-    assert first.enqueued_time > start
-    assert [body(event) for event in own] == [str(n).encode() for n in range(10)]
-
-
-@each_door
-def test_earliest_is_the_first_event_that_is_kept(hub, door, sent):
-    with consumer(hub, door) as client:
-        begin = client.get_partition_properties(sent[0].partition_id)["beginning_sequence_number"]
-    with read(hub, door, sent[0].partition_id, "-1") as events:
-        assert events.wait(lambda event: True)[0].sequence_number == begin
-
-
-@each_door
-def test_latest_sees_nothing_from_before(hub, door, device, reader):
-    with connected(device) as client:
-        client.send_message("before")
-        partition = reader.of(device.id)[0].partition_id
-        with read(hub, door, partition, "@latest") as events:
-            deadline = time.monotonic() + 30
-            while not events.so_far() and time.monotonic() < deadline:
-                client.send_message("after")
-    assert {body(event) for event in events.so_far()} == {b"after"}
 
 
 @each_door
@@ -169,13 +105,3 @@ def test_the_hubs_own_address_redirects_to_the_event_hub(hub, sent):
     client.close()
     assert redirect.value.hostname.decode() == hub.address
     assert redirect.value.address.decode().startswith(f"amqps://{hub.address}:5671/")
-
-
-def consumer(hub, door, **more):
-    connection_string, options = door(hub)
-    return EventHubConsumerClient.from_connection_string(connection_string, "$Default", **FAST, **options, **more)
-
-
-def read(hub, door, partition, start, inclusive=False):
-    connection_string, options = door(hub)
-    return Reader(connection_string, start, inclusive, partition, **options)

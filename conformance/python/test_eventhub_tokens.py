@@ -1,0 +1,91 @@
+"""SAS for the Event Hubs-compatible endpoint: what a token reaches, and for how long."""
+
+import time
+
+import pytest
+import uamqp
+from azure.core.credentials import AccessToken, AzureSasCredential
+from azure.eventhub import EventHubConsumerClient
+from azure.eventhub.exceptions import AuthenticationError, EventHubError
+
+from eventhub import each_door, signed, token
+from events import FAST, Reader
+from feedback import sas_token
+
+EVENT_HUB = "/iolite"
+
+def hub_token(hub):
+    """A token as for every other operation of the hub."""
+    return sas_token(hub.address, hub.key("service"), int(time.time()) + 3600, "service")
+
+
+@each_door
+@pytest.mark.parametrize("made", [hub_token, lambda hub: token(hub, EVENT_HUB)], ids=["hub", "event hub"])
+def test_a_token_for_the_hub_or_the_event_hub_reads_and_asks(hub, door, sent, made):
+    connection_string, options = door(hub)
+    with Reader(signed(connection_string, made(hub)), sent[0].offset, True, sent[0].partition_id, **options) as events:
+        assert events.wait(lambda event: True)[0].sequence_number == sent[0].sequence_number
+
+
+@each_door
+@pytest.mark.parametrize("made", [
+    lambda hub: token(hub, EVENT_HUB, seconds=-1), lambda hub: token(hub, EVENT_HUB).replace("iolite", "another"), lambda hub: token(hub, ""),
+], ids=["stale", "forged", "for the hub, signed as for an event hub"])
+def test_a_token_that_does_not_do_is_refused(hub, door, made):
+    connection_string, options = door(hub)
+    with EventHubConsumerClient.from_connection_string(
+            signed(connection_string, made(hub)), "$Default", retry_total=0, **FAST, **options) as client:
+        with pytest.raises(AuthenticationError):
+            client.get_eventhub_properties()
+
+
+def test_a_credential_object_does_as_well(hub, sent):
+    with EventHubConsumerClient(hub.address, "iolite", "$Default", AzureSasCredential(token(hub, EVENT_HUB)), connection_verify=hub.ca_path) as client:
+        assert client.get_partition_ids() == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("made", [
+    lambda hub: token(hub, "/another"), lambda hub: token(hub, EVENT_HUB, policy="device"),
+], ids=["for another event hub", "of a policy without the right"])
+@each_door
+def test_a_token_that_does_not_reach_the_event_hub_is_refused(hub, door, made):
+    connection_string, options = door(hub)
+    with Reader(signed(connection_string, made(hub)), retry_total=0, **options) as events:
+        assert isinstance(events.error(), EventHubError)
+
+
+# Narrower tokens are of no use to azure-eventhub, which asks for all partitions before it reads one.
+
+def test_a_token_for_a_consumer_group_reads_its_partitions(hub, group):
+    scope = f"{EVENT_HUB}/ConsumerGroups/$Default"
+    for partition in "03":
+        receive(hub, scope, f"{scope}/Partitions/{partition}")
+    refuses(hub, scope, f"{EVENT_HUB}/ConsumerGroups/{group}/Partitions/0")
+    refuses(hub, scope, f"{EVENT_HUB}/$management")
+
+
+def test_a_token_for_a_partition_reads_that_one(hub):
+    scope = f"{EVENT_HUB}/ConsumerGroups/$Default/Partitions/1"
+    receive(hub, scope, scope)
+    refuses(hub, scope, f"{EVENT_HUB}/ConsumerGroups/$Default/Partitions/2")
+    refuses(hub, scope, f"{EVENT_HUB}/ConsumerGroups/$Default/Partitions/10")
+
+
+def receive(hub, scope, path):
+    """Receives from a node of the endpoint, with uAMQP, and a token for the scope."""
+    def get_token():
+        return AccessToken(token(hub, scope), int(time.time()) + 3600)
+
+    uri = f"sb://{hub.address}{scope}"
+    auth = uamqp.authentication.JWTTokenAuth(uri, uri, get_token, token_type=b"servicebus.windows.net:sastoken")
+    client = uamqp.ReceiveClient(f"amqps://{hub.address}{path}", auth=auth, prefetch=1)
+    try:
+        return client.receive_message_batch(max_batch_size=1, timeout=500)
+    finally:
+        client.close()
+
+
+def refuses(hub, scope, path):
+    with pytest.raises(uamqp.errors.LinkDetach) as refusal:
+        receive(hub, scope, path)
+    assert refusal.value.condition == uamqp.constants.ErrorCodes.UnauthorizedAccess
