@@ -61,7 +61,6 @@ def test_a_token_for_a_consumer_group_reads_its_partitions(hub, group):
     for partition in "03":
         receive(hub, scope, f"{scope}/Partitions/{partition}")
     refuses(hub, scope, f"{EVENT_HUB}/ConsumerGroups/{group}/Partitions/0")
-    refuses(hub, scope, f"{EVENT_HUB}/$management")
 
 
 def test_a_token_for_a_partition_reads_that_one(hub):
