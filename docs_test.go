@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -67,5 +68,26 @@ func TestComposeFileHasTheDevelopmentKeys(t *testing.T) {
 		if !strings.Contains(string(text), part) {
 			t.Errorf("docker-compose.yml lacks the key of %s: %s", name, part)
 		}
+	}
+}
+
+// TestMetricsPageHasTheMetricsOfTheCode keeps docs/metrics.md what /metrics serves.
+func TestMetricsPageHasTheMetricsOfTheCode(t *testing.T) {
+	text, err := os.ReadFile("docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (?:`([a-z0-9_]+)` \\((\\w+)\\)|not there) \\| ([^|]*) \\|")
+	var page, code []string
+	for _, m := range row.FindAllStringSubmatch(string(text), -1) {
+		if m[2] != "" {
+			page = append(page, strings.Join(append(m[1:4], strings.NewReplacer("`", "", " ", "").Replace(m[4])), " "))
+		}
+	}
+	for _, m := range hub.DocumentedMetrics() {
+		code = append(code, strings.Join([]string{m.Name, m.Series, string(m.Kind), strings.Join(m.Labels, ",")}, " "))
+	}
+	if diff := cmp.Diff(code, page); diff != "" {
+		t.Errorf("docs/metrics.md and hub.DocumentedMetrics differ (-code +page):\n%s", diff)
 	}
 }

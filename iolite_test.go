@@ -17,6 +17,7 @@ import (
 	"github.com/iolite-emulator/iolite"
 	"github.com/iolite-emulator/iolite/control/client"
 	"github.com/iolite-emulator/iolite/door"
+	"github.com/iolite-emulator/iolite/hub"
 	"github.com/iolite-emulator/iolite/iolitetest"
 	"github.com/iolite-emulator/iolite/store"
 )
@@ -166,6 +167,50 @@ routing:
 	}
 }
 
+const seededRouting = `
+routing:
+  endpoints:
+    eventHubs:
+      - {name: alerts, partitions: 2, consumerGroups: [dashboard]}
+  routes:
+    - name: hot
+      source: DeviceMessages
+      condition: $body.temperature > 30 OR level = 'critical'
+      endpointNames: [alerts]
+    - {name: changes, source: TwinChangeEvents, endpointNames: [events], isEnabled: false}
+  fallbackRoute: {isEnabled: true}
+  enrichments:
+    - {key: floor, value: $twin.tags.floor, endpointNames: [alerts, events]}
+`
+
+func TestRoutingComesFromTheSeedOrOptionsAndComesBack(t *testing.T) {
+	e := iolitetest.Run(t, withSeed(seededRouting))
+	want := e.Hub().Routing()
+	if len(want.Routes) != 2 || *want.Routes[1].IsEnabled || want.Endpoints.EventHubs[0].Partitions != 2 || want.Enrichments[0].Key != "floor" {
+		t.Errorf("routing %+v", want)
+	}
+	if err := e.Hub().SetRouting(t.Context(), hub.Routing{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, e.Hub().Routing()); diff != "" {
+		t.Errorf("after a reset (-want +got):\n%s", diff)
+	}
+	first := iolitetest.Run(t, withSeed(seededRouting), iolitetest.With(func(o *iolite.Options) { o.Routing = &hub.Routing{} }))
+	if r := first.Hub().Routing(); len(r.Routes) != 0 {
+		t.Errorf("the seed counts more than the options: %+v", r)
+	}
+}
+
+func TestABadRouteInASeedIsToldWithItsPlace(t *testing.T) {
+	_, err := iolite.Start(t.Context(), iolite.Options{SeedName: "hub.yaml", Seed: strings.NewReader(strings.Replace(seededRouting, "> 30 OR", "> 30 OR OR", 1))})
+	if err == nil || !strings.HasPrefix(err.Error(), "hub.yaml: ") || !strings.Contains(err.Error(), "routes[0] (hot).condition: line 1, column 27") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestResetsAtTheSameTimePlantTheSeedOnce(t *testing.T) {
 	e := iolitetest.Run(t, withSeed(seed), iolitetest.WithDevices("extra"))
 	var group errgroup.Group
@@ -210,6 +255,9 @@ func TestStartRefusesWhatCannotBe(t *testing.T) {
 		"seed with a twin of an id": {Seed: strings.NewReader("devices: [{id: a}, {id: a}]")},
 		"seed with a bad twin":      {Seed: strings.NewReader("devices: [{id: a, twin: {reported: {a.b: 1}}}]")},
 		"seed with a list for tags": {Seed: strings.NewReader("devices: [{id: a, twin: {tags: [1]}}]")},
+		"seed with a bad route":     {Seed: strings.NewReader("routing: {routes: [{name: r, source: DeviceMessages, condition: 'a =', endpointNames: [events]}]}")},
+		"seed with a wrong key":     {Seed: strings.NewReader("routing: {routes: [{name: r, source: DeviceMessages, endpoint: events}]}")},
+		"bad route":                 {Routing: &hub.Routing{Routes: []hub.Route{{Name: "r"}}}},
 		"taken port":                {MQTT: iolite.Port(taken.Port(door.MQTT))},
 		"bad device name":           {Devices: []string{"no spaces allowed"}},
 		"public host name":          {Hostname: "com"},

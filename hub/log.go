@@ -77,6 +77,11 @@ func connectionAttrs(c *door.Conn) []slog.Attr {
 	return []slog.Attr{slog.String("door", c.Door().String()), slog.String("remote", remote(c))}
 }
 
+// logs reports whether anybody reads lines of a level: most tests do not, and should not pay for them.
+func (s *DeviceSession) logs(level slog.Level) bool {
+	return s.hub.log.Enabled(context.Background(), level)
+}
+
 // logConnect says that an identity is connected. IoT Hub: deviceConnect, at Information.
 func (s *DeviceSession) logConnect(p auth.Principal) {
 	attrs := append(connectionAttrs(s.options.Conn), slog.String("authType", authMethod(p, s.key)), slog.String("sdkVersion", s.options.UserAgent))

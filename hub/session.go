@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -176,7 +177,9 @@ func (p *peer) install(ctx context.Context, s *DeviceSession, principal auth.Pri
 	}
 	p.session = s
 	s.expireWith(principal)
-	p.later(func() { s.logConnect(principal) })
+	if s.logs(slog.LevelInfo) {
+		p.later(func() { s.logConnect(principal) })
+	}
 	h.metrics.opened(s.options.Conn, s.key)
 	h.touch(ctx, s.key, func(a *store.Activity) {
 		a.Connected, a.ConnectedUpdated, a.LastActivity = true, s.since, s.since
@@ -218,7 +221,9 @@ func (p *peer) finish(s *DeviceSession, why *Error) bool {
 		t.calls.close()
 	}
 	s.emptyMeter()
-	p.later(func() { s.logDisconnect(why) })
+	if s.logs(slog.LevelError) {
+		p.later(func() { s.logDisconnect(why) })
+	}
 	s.hub.metrics.closed(s.options.Conn, s.key)
 	if p.session == s {
 		p.session = nil

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/iolite-emulator/iolite/control"
+	"github.com/iolite-emulator/iolite/hub"
 )
 
 const (
@@ -149,6 +150,24 @@ func (c *Client) DeleteConsumerGroup(ctx context.Context, eventHub, group string
 
 func groupPath(eventHub, group string) string {
 	return "/iolite/v1/eventhubs/" + url.PathEscape(eventHub) + "/consumergroups/" + url.PathEscape(group)
+}
+
+// Routing returns where messages go.
+func (c *Client) Routing(ctx context.Context) (r hub.Routing, err error) {
+	_, err = c.call(ctx, http.MethodGet, "/iolite/v1/routing", nil, &r)
+	return r, err
+}
+
+// SetRouting replaces the whole routing, and returns it with all defaults filled in.
+func (c *Client) SetRouting(ctx context.Context, to hub.Routing) (r hub.Routing, err error) {
+	_, err = c.call(ctx, http.MethodPut, "/iolite/v1/routing", to, &r)
+	return r, err
+}
+
+// TestRoutes says which routes a message would match.
+func (c *Client) TestRoutes(ctx context.Context, test hub.RouteTest) (r control.RouteTestResult, err error) {
+	_, err = c.call(ctx, http.MethodPost, "/iolite/v1/routing/test", test, &r)
+	return r, err
 }
 
 // Connections lists the connected devices and modules.

@@ -95,6 +95,15 @@ func TestEveryCallReachesTheAPI(t *testing.T) {
 		t.Errorf("event hubs %+v (%v)", all, err)
 	}
 	must(t, c.DeleteEventHub(ctx, "alerts"))
+	set, err := c.SetRouting(ctx, hub.Routing{Endpoints: hub.Endpoints{EventHubs: []hub.EventHubEndpoint{{Name: "hot"}}},
+		Routes: []hub.Route{{Name: "r", Source: hub.DeviceMessages, Condition: "a = 'b'", EndpointNames: []string{"hot"}}}})
+	must(t, err)
+	if r, err := c.Routing(ctx); err != nil || len(r.Routes) != 1 || len(set.Routes) != 1 || *r.Routes[0].IsEnabled != true {
+		t.Errorf("routing %+v, then %+v (%v)", set, r, err)
+	}
+	if r, err := c.TestRoutes(ctx, hub.RouteTest{Message: hub.RouteTestMessage{AppProperties: map[string]string{"a": "b"}}}); err != nil || len(r.Routes) != 1 || r.Endpoints[0] != "hot" {
+		t.Errorf("test %+v (%v)", r, err)
+	}
 	if n, err := c.Disconnect(ctx, "a/b%2F"); err != nil || n != 0 {
 		t.Errorf("disconnected %d (%v)", n, err)
 	}

@@ -32,7 +32,7 @@ func (f function) arguments() string {
 }
 
 // functions are all functions by their names. The article lists IS_DEFINED for twins and jobs, and the rest for routes; tools use more of them
-// on twins. Twin queries want STARTSWITH and ENDSWITH, routes STARTS_WITH and ENDS_WITH; here both do everywhere.
+// on twins. Twin queries want STARTSWITH and ENDSWITH, routes STARTS_WITH and ENDS_WITH; in queries both do. Routes have those in routeFunctions.
 var functions = map[string]function{
 	"IS_DEFINED":   test(func(v value) bool { return v.kind != document.Undefined }),
 	"IS_NULL":      test(func(v value) bool { return v.kind == document.Null }),
