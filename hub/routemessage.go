@@ -15,6 +15,7 @@ import (
 // when the first of them asks, and never again.
 type routeMessage struct {
 	hub   *Hub
+	log   *routeLog // nil when nothing is told
 	event *store.Event
 
 	body       document.Value // Undefined for what is no JSON object
@@ -37,8 +38,18 @@ func (m *routeMessage) read(e *store.Event) {
 	}
 }
 
+// matches reports whether a condition selects the message.
 func (m *routeMessage) matches(c *query.RouteCondition) bool {
 	matches, _ := c.Matches(m)
+	return matches
+}
+
+// goesBy reports whether the message matches a route.
+func (m *routeMessage) goesBy(r *compiledRoute) bool {
+	matches, undefined := r.condition.Matches(m)
+	if undefined {
+		m.log.undefined(m.event, r.name)
+	}
 	return matches
 }
 

@@ -51,7 +51,9 @@ func TestConditionsFindEverySystemProperty(t *testing.T) {
 		`$iothub-message-source = '18' AND $dt-dataschema = '19'`:                                true,
 		`$iothub-connection-auth-generation-id = '16' AND $iothub-connection-auth-method = '17'`: true,
 		`enqueuedTime = '2026-01-01T00:00:00.0000000Z'`:                                          true,
-		`$nothing = '1'`: false,
+		`iothub-message-schema = '8' AND iothub-operation = '9'`:                                 true,
+		`messageSchema = '8'`: false,
+		`$nothing = '1'`:      false,
 	})
 }
 
@@ -217,7 +219,7 @@ func TestDigitalTwinChangesAreNotEnriched(t *testing.T) {
 	}
 	setRouting(t, h, Routing{Endpoints: hubs("hot"), Routes: routes, Enrichments: []Enrichment{{Key: "k", Value: "v", EndpointNames: []string{"hot"}}}})
 	for _, source := range []RouteSource{DigitalTwinChangeEvents, TwinChangeEvents} {
-		if err := h.deliver(ctx, source, 0, store.Event{PartitionKey: "d", DeviceID: "d"}); err != nil {
+		if err := h.deliver(ctx, source, 0, store.Event{DeviceID: "d"}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -32,7 +32,8 @@ const builtInPlace = 0
 
 // router is a Routing made ready for use. It never changes.
 type router struct {
-	routing   Routing     // complete and valid
+	routing   Routing // complete and valid
+	log       routeLog
 	endpoints []*endpoint // at most maxEndpoints and the built-in one, which is the first
 	sources   [len(routeSources)]routeTable
 }
@@ -48,6 +49,7 @@ type routeTable struct {
 
 // compiledRoute is an enabled route.
 type compiledRoute struct {
+	name      string
 	condition *query.RouteCondition
 	endpoint  int
 }
@@ -73,7 +75,7 @@ func (h *Hub) newRouter(from Routing) (*router, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &router{routing: routing}
+	r := &router{routing: routing, log: newRouteLog(h.log)}
 	r.endpoints = append(r.endpoints, &endpoint{name: builtInEndpoint, kind: EndpointBuiltIn, log: h.events})
 	r.addEndpoints()
 	if err := h.compileRoutes(r); err != nil {
@@ -195,6 +197,7 @@ func (h *Hub) compileRoutes(r *router) error {
 		if err != nil {
 			return err
 		}
+		c.name = route.Name
 		if *route.IsEnabled {
 			s := &r.sources[sourceIndex(route.Source)]
 			s.routes = append(s.routes, c)
@@ -202,6 +205,7 @@ func (h *Hub) compileRoutes(r *router) error {
 	}
 	f := r.routing.FallbackRoute
 	c, err := h.compileRoute(r, "fallbackRoute", f.Condition, f.EndpointNames)
+	c.name = "$fallback" // as the real hub's logs have it
 	if err == nil && *f.IsEnabled {
 		r.sources[sourceIndex(DeviceMessages)].fallback = &c
 	}
@@ -235,11 +239,11 @@ func (s *routeTable) settle(endpoints []*endpoint) {
 func (s *routeTable) choose(m *routeMessage) (to endpointSet, byFallback bool) {
 	for i := range s.routes {
 		r := &s.routes[i]
-		if bit := endpointSet(1) << r.endpoint; to&bit == 0 && m.matches(r.condition) {
+		if bit := endpointSet(1) << r.endpoint; to&bit == 0 && m.goesBy(r) {
 			to |= bit
 		}
 	}
-	if to == 0 && s.fallback != nil && m.matches(s.fallback.condition) {
+	if to == 0 && s.fallback != nil && m.goesBy(s.fallback) {
 		return 1 << s.fallback.endpoint, true
 	}
 	return to, false
@@ -265,7 +269,7 @@ func (d *delivery) release() {
 func (h *Hub) dispatch(ctx context.Context, r *router, s *routeTable, partition int, messages []store.Event) error {
 	d := deliveries.Get().(*delivery)
 	defer d.release()
-	d.message.hub = h
+	d.message.hub, d.message.log = h, &r.log
 	var some endpointSet
 	every := ^endpointSet(0)
 	for i := range messages {
@@ -279,6 +283,7 @@ func (h *Hub) dispatch(ctx context.Context, r *router, s *routeTable, partition 
 			r.endpoints[bits.TrailingZeros16(uint16(to))].meters[s.index].fall(1)
 		case to == 0 && routeSources[s.index] == DeviceMessages:
 			h.metrics.routing.orphan(DeviceMessages, 1)
+			r.log.orphaned(&messages[i])
 		}
 	}
 	for ; some != 0; some &= some - 1 {
@@ -309,8 +314,9 @@ func (d *delivery) collect(e *endpoint, s *routeTable, bit endpointSet, messages
 		one := &d.batch[len(d.batch)-1]
 		d.message.read(&messages[i])
 		if !e.stamp(one, &d.message) {
-			d.batch = d.batch[:len(d.batch)-1]
 			e.meters[s.index].refuse(1)
+			d.message.log.invalid(one, e.name)
+			d.batch = d.batch[:len(d.batch)-1]
 		}
 	}
 	return d.batch

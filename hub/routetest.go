@@ -59,7 +59,7 @@ func (h *Hub) TestRoutes(_ context.Context, t RouteTest) (RouteTestResult, error
 		if route.Source != t.Source || !*route.IsEnabled {
 			continue
 		}
-		if m.matches(s.routes[enabled].condition) {
+		if m.goesBy(&s.routes[enabled]) {
 			result.Routes = append(result.Routes, route)
 		}
 		enabled++

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -184,10 +185,10 @@ func TestARouteOfAnotherSourceTakesNoTelemetryAndNeedsNoFallback(t *testing.T) {
 			t.Errorf("%s is routed: %v, want %v", source, got, want)
 		}
 	}
-	if err := h.deliver(ctx, TwinChangeEvents, 0, store.Event{Body: []byte("t"), PartitionKey: "d"}); err != nil {
+	if err := h.deliver(ctx, TwinChangeEvents, 0, store.Event{Body: []byte("t"), DeviceID: "d"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.deliver(ctx, DeviceLifecycleEvents, 0, store.Event{Body: []byte("l"), PartitionKey: "d"}); err != nil {
+	if err := h.deliver(ctx, DeviceLifecycleEvents, 0, store.Event{Body: []byte("l"), DeviceID: "d"}); err != nil {
 		t.Fatal(err)
 	}
 	wantAt(t, h, "changes", "t")
@@ -313,5 +314,26 @@ func TestChangingRoutesUnderLoadLosesNothing(t *testing.T) {
 	}
 	if kept != sent.Load() {
 		t.Errorf("%d messages were acknowledged and %d stored", sent.Load(), kept)
+	}
+}
+
+func TestTheLogTellsWhatRoutingDidNotDo(t *testing.T) {
+	var text strings.Builder
+	h, _ := newTestHub(t, func(cfg *Config) {
+		cfg.Logger = slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	setRouting(t, h, Routing{Endpoints: hubs("hot"), Routes: []Route{to("hot", "a = '1'")}, FallbackRoute: &FallbackRoute{IsEnabled: new(false)},
+		Enrichments: []Enrichment{{Key: "k", Value: "v", EndpointNames: []string{"hot"}}}})
+	s := connect(t, h, "d")
+	for range 20 {
+		sendTelemetry(t, s, telemetry("1"))
+	}
+	large := telemetry("", "a=1")
+	large.Body = make([]byte, maxTelemetry-len(s.to)-2)
+	sendTelemetry(t, s, large)
+	for operation, want := range map[string]int{"operation=UndefinedRouteEvaluation": 20, "operation=OrphanedMessage": 10, "operation=InvalidMessage": 1, "routeName=r-hot": 20, "category=Routes": 31} {
+		if got := strings.Count(text.String(), operation); got != want {
+			t.Errorf("%s stands %d times in the log, want %d", operation, got, want)
+		}
 	}
 }

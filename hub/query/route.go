@@ -198,8 +198,9 @@ func propertyPath(written string) []string {
 			return []string{SystemRoot, name, written}
 		}
 	}
-	if strings.EqualFold(written, "enqueuedTime") { // "to query, use enqueuedTime"
-		return []string{SystemRoot, "enqueuedTime", written}
+	// "To query, use enqueuedTime". Readers find iothub-message-schema and its like among the application properties.
+	if name, known := SystemProperty(written); known && (name == "enqueuedTime" || strings.HasPrefix(strings.ToLower(written), "iothub-")) {
+		return []string{SystemRoot, name, written}
 	}
 	return []string{PropertyRoot, written}
 }
