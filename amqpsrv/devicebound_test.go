@@ -168,7 +168,7 @@ func TestLockLost(t *testing.T) {
 		t.Errorf("%s %v", cond, info)
 	}
 	c.send(0, performFlow, nil, uint32(2), uint32(5000), uint32(2), uint32(5000), uint32(2), uint32(1), uint32(1))
-	if again := c.decode(c.message()); string(again.Data[0]) != "hello" || again.MessageAnnotations.Get("iothub-deliverycount") != uint8(1) {
+	if again := c.decode(c.message()); string(again.Data[0]) != "hello" || again.MessageAnnotations.Get("iothub-deliverycount") != uint8(0) {
 		t.Errorf("%s, %v", again.Data, again.MessageAnnotations)
 	}
 }
@@ -223,7 +223,7 @@ func TestUnsettledReturns(t *testing.T) {
 	r.must(first.Close(r.ctx()))
 	second := r.receiver(r.asDevice(key), "/devices/d1/messages/devicebound", 1)
 	m := r.receive(second)
-	if string(m.GetData()) != "hello" || m.Annotations["iothub-deliverycount"] != uint8(1) {
+	if string(m.GetData()) != "hello" || m.Annotations["iothub-deliverycount"] != uint8(0) {
 		t.Errorf("%s, %v", m.GetData(), m.Annotations)
 	}
 	r.must(second.AcceptMessage(r.ctx(), m))

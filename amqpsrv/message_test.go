@@ -112,7 +112,7 @@ func TestDeviceboundTypes(t *testing.T) {
 		SystemProperties: store.SystemProperties{MessageID: "m", CorrelationID: "c", UserID: "u", To: "/devices/d1/messages/devicebound", ContentType: "ct",
 			ContentEncoding: "ce", Expiry: at, Ack: "full"},
 		Properties: []store.Property{{Name: "a", Value: "1"}, {Name: "n", Null: true}},
-		Body:       []byte("hello"), Sequence: 3, Enqueued: at, DeliveryCount: 2, LockToken: "123e4567-e89b-12d3-a456-426614174000",
+		Body:       []byte("hello"), Sequence: 3, Enqueued: at, DeliveryCount: 4, Abandons: 1, LockToken: "123e4567-e89b-12d3-a456-426614174000",
 	})
 	m := sent(t, payload, err)
 	expiry := amqp10.TimestampOf(at)

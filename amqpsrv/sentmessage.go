@@ -102,9 +102,9 @@ func (c *composer) devicebound(key store.Key, m *store.Message) ([]byte, error) 
 	return c.encode()
 }
 
-// earlier is how often a message was delivered before: what C# documents as Message.DeliveryCount, and what the header counts
-// (AMQP 3.2.1).
-func earlier(m *store.Message) uint32 { return uint32(max(m.DeliveryCount-1, 0)) }
+// earlier is how often a message was abandoned before: IoT Hub counts no other delivery, neither in its annotation nor in the header
+// (AMQP 3.2.1: unsuccessful attempts).
+func earlier(m *store.Message) uint32 { return uint32(m.Abandons) }
 
 // servicebound encodes a message from the hub to back ends. User id and enqueued time are dereferenced unchecked by the C# SDK.
 func (c *composer) servicebound(hubName, contentType string, m *store.Message) ([]byte, error) {

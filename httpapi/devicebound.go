@@ -67,7 +67,7 @@ func writeMessage(w http.ResponseWriter, m store.Message, contentType []string) 
 	set("iothub-to", m.To)
 	set("iothub-ack", orNone(m.Ack))
 	set("iothub-sequencenumber", strconv.FormatInt(m.Sequence, 10))
-	set("iothub-deliverycount", strconv.Itoa(max(m.DeliveryCount-1, 0))) // deliveries before this one, as in AMQP
+	set("iothub-deliverycount", strconv.Itoa(m.Abandons)) // as in AMQP
 	set("iothub-enqueuedtime", formatTime(m.Enqueued))
 	set("iothub-expiry", formatTime(m.Expiry))
 	for _, p := range [][2]string{

@@ -16,15 +16,15 @@ import (
 // Limits of cloud-to-device messages (articles "Send cloud-to-device messages from an IoT hub" and "Quotas and throttling"): what a
 // new hub is configured with.
 const (
-	c2dDepth      = 50        // messages per device, locked ones included
-	c2dSize       = 64 << 10  // bytes, counted like telemetry
-	c2dTTL        = time.Hour // of a message without an expiry of its own
-	c2dLock       = time.Minute
-	c2dDeliveries = 10
+	c2dDepth    = 50        // messages per device, locked ones included
+	c2dSize     = 64 << 10  // bytes, counted like telemetry
+	c2dTTL      = time.Hour // of a message without an expiry of its own
+	c2dLock     = time.Minute
+	c2dAbandons = 10
 )
 
 func (h *Hub) newDeviceboundRules() *queueRules {
-	return &queueRules{store: h.cfg.Engine.Devicebound(), lock: c2dLock, deliveries: c2dDeliveries, settled: h.c2dSettled}
+	return &queueRules{store: h.cfg.Engine.Devicebound(), lock: c2dLock, abandons: c2dAbandons, settled: h.c2dSettled}
 }
 
 // SendC2D queues a message; m.To names the device ("/devices/{id}/messages/devicebound", any case, percent-encoded id).
@@ -177,7 +177,7 @@ func (s *DeviceSession) RejectC2D(_ context.Context, lockToken string) error {
 
 // AbandonC2D gives a locked message back to be delivered again. CodeLockLost.
 func (s *DeviceSession) AbandonC2D(_ context.Context, lockToken string) error {
-	return s.withQueue(opC2DAbandon, func(p *peer) error { return p.release(lockToken, false) })
+	return s.withQueue(opC2DAbandon, func(p *peer) error { return p.release(lockToken, store.Abandoned) })
 }
 
 // withQueue does something with the session's queue.
@@ -221,6 +221,6 @@ func (h *Hub) logSettled(key store.Key, messages []store.Message, o outcome) {
 		m := &messages[i]
 		h.note(level, op, key, "cloud-to-device message dead-lettered", slog.String("messageId", m.MessageID), slog.String("outcome", string(o)),
 			slog.Int("messageSizeInBytes", messageSize(&m.SystemProperties, m.Properties, m.Body)), slog.String("deliveryAcknowledgement", cmp.Or(m.Ack, "none")),
-			slog.Int("deliveryCount", m.DeliveryCount), slog.Time("expiryTime", m.Deadline), slog.String("timeInSystem", now.Sub(m.Enqueued).String()))
+			slog.Int("deliveryCount", m.Abandons), slog.Time("expiryTime", m.Deadline), slog.String("timeInSystem", now.Sub(m.Enqueued).String()))
 	}
 }

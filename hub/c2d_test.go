@@ -415,6 +415,7 @@ type ledger struct {
 	until    map[string]time.Time // when each lock runs out
 	settled  map[string][]string  // body -> outcomes
 	attempts map[string]int
+	abandons map[string]int
 }
 
 func (l *ledger) send(*rapid.T) {
@@ -436,8 +437,8 @@ func (l *ledger) poll(t *rapid.T) {
 				t.Fatalf("%s was delivered while it was locked", body)
 			}
 		}
-		if l.attempts[body]++; m.DeliveryCount != l.attempts[body] || m.DeliveryCount > c2dDeliveries {
-			t.Fatalf("%s: delivery count %d at attempt %d", body, m.DeliveryCount, l.attempts[body])
+		if l.attempts[body]++; m.DeliveryCount != l.attempts[body] || m.Abandons != l.abandons[body] || m.Abandons >= c2dAbandons {
+			t.Fatalf("%s: delivery %d, abandoned %d times, at attempt %d after %d abandons", body, m.DeliveryCount, m.Abandons, l.attempts[body], l.abandons[body])
 		}
 		l.locked[m.LockToken], l.until[m.LockToken] = body, m.LockedUntil
 	}
@@ -453,11 +454,15 @@ func (l *ledger) settle(t *rapid.T) {
 	}
 	slices.SortFunc(tokens, func(a, b string) int { return strings.Compare(l.locked[a], l.locked[b]) })
 	token := rapid.SampledFrom(tokens).Draw(t, "token")
-	how := rapid.SampledFrom([]func(*DeviceSession, context.Context, string) error{
-		(*DeviceSession).CompleteC2D, (*DeviceSession).RejectC2D, (*DeviceSession).AbandonC2D, (*DeviceSession).AbandonC2D,
-	}).Draw(t, "how")
-	if err := how(l.s, ctx, token); err != nil {
+	how := rapid.SampledFrom([]string{"complete", "reject", "abandon", "abandon", "abandon"}).Draw(t, "how")
+	settle := map[string]func(*DeviceSession, context.Context, string) error{
+		"complete": (*DeviceSession).CompleteC2D, "reject": (*DeviceSession).RejectC2D, "abandon": (*DeviceSession).AbandonC2D,
+	}[how]
+	if err := settle(l.s, ctx, token); err != nil {
 		t.Fatalf("settling a locked message: %v", err)
+	}
+	if how == "abandon" {
+		l.abandons[l.locked[token]]++
 	}
 	delete(l.locked, token)
 }
@@ -494,7 +499,7 @@ func (l *ledger) check(t *rapid.T) {
 func TestEveryMessageHasExactlyOneOutcome(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		h, c := newTestHub(t, func(cfg *Config) { cfg.Poll = PollOff })
-		l := &ledger{h: h, clock: c, s: connect(t, h, "d"), locked: map[string]string{}, until: map[string]time.Time{}, settled: map[string][]string{}, attempts: map[string]int{}}
+		l := &ledger{h: h, clock: c, s: connect(t, h, "d"), locked: map[string]string{}, until: map[string]time.Time{}, settled: map[string][]string{}, attempts: map[string]int{}, abandons: map[string]int{}}
 		rt.Repeat(map[string]func(*rapid.T){"send": l.send, "poll": l.poll, "poll again": l.poll, "settle": l.settle, "sleep": l.sleep, "": l.check})
 	})
 }

@@ -57,16 +57,13 @@ var outcomes = map[outcome]func(t *testing.T, h *Hub, s *DeviceSession, advance 
 		settleNext(t, s, (*DeviceSession).RejectC2D)
 	},
 	outcomeExceeded: func(t *testing.T, _ *Hub, s *DeviceSession, advance func(time.Duration)) {
-		for i := range c2dDeliveries {
-			if i%2 == 0 {
-				settleNext(t, s, (*DeviceSession).AbandonC2D)
-				continue
-			}
+		for range c2dAbandons {
 			pollNext(t, s)
-			advance(c2dLock) // a lock that runs out counts, too
+			advance(c2dLock) // a lock that runs out does not count
+			settleNext(t, s, (*DeviceSession).AbandonC2D)
 		}
 		if _, ok, _ := s.PollC2D(ctx); ok {
-			t.Error("an eleventh delivery")
+			t.Error("a delivery after the tenth abandon")
 		}
 	},
 	outcomeExpired: func(_ *testing.T, _ *Hub, _ *DeviceSession, advance func(time.Duration)) { advance(c2dTTL) },
@@ -200,7 +197,7 @@ func TestFeedbackExpiresAndIsDroppedAfterTenDeliveries(t *testing.T) {
 	addDevice(t, h, store.Key{DeviceID: "d"})
 	service := h.Admin()
 	purge(t, h, 1)
-	for range serviceboundDeliveries {
+	for range serviceboundAbandons {
 		m, ok, err := service.PollFeedback(ctx)
 		if err != nil || !ok {
 			t.Fatalf("PollFeedback = %v, %v", ok, err)
@@ -210,7 +207,7 @@ func TestFeedbackExpiresAndIsDroppedAfterTenDeliveries(t *testing.T) {
 		}
 	}
 	if _, ok, _ := service.PollFeedback(ctx); ok {
-		t.Error("an eleventh delivery")
+		t.Error("a delivery after the tenth abandon")
 	}
 	purge(t, h, 1)
 	c.Advance(feedbackWait + serviceboundTTL)

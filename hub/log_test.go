@@ -136,8 +136,8 @@ func TestMessagesThatNobodyTookAreLoggedApart(t *testing.T) {
 	h, c := newTestHub(t, withLog(&log, slog.LevelWarn))
 	s := transient(t, h, "d")
 	send(t, h, toDevice("d", "abandoned"))
-	for range c2dDeliveries {
-		c.Advance(25 * time.Minute / c2dDeliveries)
+	for range c2dAbandons {
+		c.Advance(25 * time.Minute / c2dAbandons)
 		m, ok := s.peer.poll()
 		if !ok {
 			break

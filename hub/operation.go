@@ -59,8 +59,6 @@ const (
 	opC2DExpired
 	opC2DExceeded
 	opC2DRejected
-	opC2DAbandoned
-	opFeedbackLost
 	opUploadStart
 	opUploadEnd
 	opFileNotification
@@ -110,8 +108,6 @@ var operations = [operationCount]operationRow{
 	opC2DExpired:          {category: C2DCommands, name: "messageExpired"},
 	opC2DExceeded:         {category: C2DCommands, name: "deliveryCountExceeded"},
 	opC2DRejected:         {category: C2DCommands, name: "messageRejected"},
-	opC2DAbandoned:        {category: C2DCommands, name: "messageAbandoned"},
-	opFeedbackLost:        {category: C2DCommands, name: "feedbackExpired"},
 	opUploadStart:         {category: FileUploadOperations, name: "initialize"},
 	opUploadEnd:           {category: FileUploadOperations, name: "ingress"},
 	opFileNotification:    {category: FileUploadOperations, name: "notification"},

@@ -25,11 +25,11 @@ const (
 
 // queueRules are what the devicebound queues have in common, and what the feedback queue has.
 type queueRules struct {
-	store      store.Queues
-	lock       time.Duration // how long a delivery is locked
-	deliveries int           // a message delivered as often and not completed is dead-lettered
-	settled    func(key store.Key, messages []store.Message, o outcome)
-	refill     func() // called under the lock when a receiver waits and the queue has nothing for it; may be nil
+	store    store.Queues
+	lock     time.Duration // how long a delivery is locked
+	abandons int           // a message abandoned as often is dead-lettered
+	settled  func(key store.Key, messages []store.Message, o outcome)
+	refill   func() // called under the lock when a receiver waits and the queue has nothing for it; may be nil
 }
 
 // queue runs the messages of one key of a store.Queues: it locks, settles and expires them and pushes them to subscriptions. It
@@ -107,10 +107,10 @@ func (q *queue) remove(token string, o outcome) error {
 	return nil
 }
 
-// release gives the message locked under token back. uncount is for a delivery that did not take place.
-func (q *queue) release(token string, uncount bool) error {
+// release gives the message locked under token back.
+func (q *queue) release(token string, why store.Release) error {
 	q.expire()
-	m, err := q.rules.store.Release(context.Background(), q.key, token, uncount)
+	m, err := q.rules.store.Release(context.Background(), q.key, token, why)
 	if err != nil {
 		return q.storeError(err)
 	}
@@ -121,9 +121,10 @@ func (q *queue) release(token string, uncount bool) error {
 	return nil
 }
 
-// retire dead-letters a released message that was delivered too often.
+// retire dead-letters a released message that was abandoned too often. Nothing else counts: a message whose lock runs out, or whose receiver
+// is gone, comes again until it expires (IoT Hub: "increments the delivery count only when your device explicitly abandons a message").
 func (q *queue) retire(m store.Message) {
-	if m.DeliveryCount < q.rules.deliveries {
+	if m.Abandons < q.rules.abandons {
 		return
 	}
 	m, err := q.rules.store.RemoveSequence(context.Background(), q.key, m.Sequence)
@@ -162,7 +163,6 @@ func (q *queue) expire() {
 	q.due(next)
 	for _, m := range unlocked {
 		q.disown(m.LockToken)
-		q.retire(m)
 	}
 	q.settle(outcomeExpired, expired...)
 	q.dirty = q.dirty || len(unlocked) > 0

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/iolite-emulator/iolite/auth"
@@ -12,10 +13,10 @@ import (
 // configuration options, and "Upload files with IoT Hub", section File upload notification configuration settings), and how many messages
 // Iolite keeps when nobody reads them.
 const (
-	serviceboundTTL        = time.Hour
-	serviceboundLock       = time.Minute
-	serviceboundDeliveries = 10
-	serviceboundDepth      = 10_000
+	serviceboundTTL      = time.Hour
+	serviceboundLock     = time.Minute
+	serviceboundAbandons = 10
+	serviceboundDepth    = 10_000
 )
 
 // serviceQueue is a queue of messages from the hub to back ends, which compete for them: batches of feedback, or file notifications.
@@ -31,7 +32,7 @@ type serviceQueue struct {
 // init makes the queue's rules. refill may be nil.
 func (q *serviceQueue) init(h *Hub, queues store.Queues, refill func()) {
 	q.queue = queue{hub: h, rules: &queueRules{
-		store: queues, lock: serviceboundLock, deliveries: serviceboundDeliveries, settled: q.settled, refill: refill,
+		store: queues, lock: serviceboundLock, abandons: serviceboundAbandons, settled: q.settled, refill: refill,
 	}}
 }
 
@@ -45,14 +46,14 @@ func (q *serviceQueue) post(body []byte) {
 		Body: body, Enqueued: now, Deadline: now.Add(serviceboundTTL),
 	}, serviceboundDepth)
 	if err != nil {
-		q.hub.log.Warn(q.what+" is lost: nobody reads it and the queue is full", "messages", serviceboundDepth, "error", err)
+		q.hub.note(slog.LevelError, q.op, store.Key{}, q.what+" is lost: nobody reads it and the queue is full", slog.Int("messages", serviceboundDepth), slog.Any("error", err))
 	}
 }
 
 // settled notes that messages have left the queue.
 func (q *serviceQueue) settled(_ store.Key, messages []store.Message, o outcome) {
 	if o != outcomeSuccess {
-		q.hub.log.Info(q.what+" dropped", "messages", len(messages), "outcome", string(o))
+		q.hub.note(slog.LevelError, q.op, store.Key{}, q.what+" dropped", slog.Int("messages", len(messages)), slog.String("outcome", string(o)))
 	}
 }
 
@@ -107,7 +108,7 @@ func (s *ServiceSession) complete(ctx context.Context, q *serviceQueue, lockToke
 
 // abandon gives a message back to q, to be delivered again. CodeLockLost.
 func (s *ServiceSession) abandon(ctx context.Context, q *serviceQueue, lockToken string) error {
-	return s.with(ctx, q, func() error { return q.release(lockToken, false) })
+	return s.with(ctx, q, func() error { return q.release(lockToken, store.Abandoned) })
 }
 
 func (s *ServiceSession) with(ctx context.Context, q *serviceQueue, do func() error) (err error) {

@@ -30,8 +30,8 @@ func (q *queue) subscribe(deliver func(store.Message) bool) *Subscription {
 	return s
 }
 
-// drop ends a subscription and gives back what it was pushed and did not settle: that counts as an abandon (IoT Hub: a message
-// whose receiver is gone returns to the queue). Dropping it twice does nothing.
+// drop ends a subscription and gives back what it was pushed and did not settle (IoT Hub: a message whose receiver
+// is gone returns to the queue). Dropping it twice does nothing.
 func (q *queue) drop(s *Subscription) {
 	at := slices.Index(q.subs, s)
 	if at < 0 {
@@ -40,7 +40,7 @@ func (q *queue) drop(s *Subscription) {
 	q.subs = slices.Delete(q.subs, at, at+1)
 	s.drained = nil
 	for token := range maps.Keys(s.unsettled) {
-		_ = q.release(token, false) // settled or timed out in this very moment: nothing to give back
+		_ = q.release(token, store.Returned) // settled or timed out in this very moment: nothing to give back
 	}
 	clear(s.unsettled)
 }
@@ -138,7 +138,7 @@ func (q *queue) takeBack(s *Subscription, m store.Message) {
 		s.credit = 0
 	}
 	if _, held := s.unsettled[m.LockToken]; held {
-		_ = q.release(m.LockToken, true) // timed out in this very moment: it is back already
+		_ = q.release(m.LockToken, store.Undelivered) // timed out in this very moment: it is back already
 	}
 }
 

@@ -69,7 +69,7 @@ func (q *memQueues) Enqueue(_ context.Context, key Key, m Message, limit int) (M
 		return Message{}, ErrFull
 	}
 	m.Sequence = q.sequence.Add(1)
-	m.LockToken, m.LockedUntil, m.DeliveryCount = "", time.Time{}, 0
+	m.LockToken, m.LockedUntil, m.DeliveryCount, m.Abandons = "", time.Time{}, 0, 0
 	queue.messages = append(queue.messages, &m)
 	s.queues[key] = queue
 	return m, nil
@@ -111,7 +111,7 @@ func (q *memQueues) Remove(_ context.Context, key Key, token string) (Message, e
 }
 
 // Release implements Queues.
-func (q *memQueues) Release(_ context.Context, key Key, token string, uncount bool) (Message, error) {
+func (q *memQueues) Release(_ context.Context, key Key, token string, why Release) (Message, error) {
 	s := q.lock(key)
 	defer s.mu.Unlock()
 	m := s.held(key, token)
@@ -119,8 +119,12 @@ func (q *memQueues) Release(_ context.Context, key Key, token string, uncount bo
 		return Message{}, ErrLockLost
 	}
 	s.queues[key].unlock(m)
-	if uncount {
+	switch why {
+	case Abandoned:
+		m.Abandons++
+	case Undelivered:
 		m.DeliveryCount--
+	case Returned:
 	}
 	return *m, nil
 }

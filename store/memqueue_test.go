@@ -59,7 +59,7 @@ func TestLostLocksAndUnknownMessagesAreErrors(t *testing.T) {
 	_, err := q.Remove(ctx, queueKey, "never")
 	wantErr(t, err, ErrLockLost)
 	m := must(q.Enqueue(ctx, queueKey, Message{}, 50))
-	_, err = q.Release(ctx, queueKey, "never", false)
+	_, err = q.Release(ctx, queueKey, "never", Abandoned)
 	wantErr(t, err, ErrLockLost)
 	if _, _, err := q.Lock(ctx, queueKey, "t", start.Add(time.Minute)); err != nil {
 		t.Fatal(err)
@@ -86,6 +86,7 @@ type modelMessage struct {
 	until    time.Time
 	deadline time.Time
 	count    int
+	abandons int
 }
 
 // queueModel compares a queue with the simplest thing that could be right: a list in order of sequence numbers.
@@ -150,12 +151,15 @@ func (m *queueModel) release(t *rapid.T) {
 	if x.token == "" {
 		t.Skip("not locked")
 	}
-	uncount := rapid.Bool().Draw(t, "uncount")
-	if uncount {
+	why := rapid.SampledFrom([]Release{Abandoned, Returned, Undelivered}).Draw(t, "why")
+	switch why {
+	case Abandoned:
+		x.abandons++
+	case Undelivered:
 		x.count--
 	}
-	if got, err := m.q.Release(ctx, queueKey, x.token, uncount); err != nil || got.DeliveryCount != x.count {
-		t.Fatalf("Release = delivery %d, %v; want %d", got.DeliveryCount, err, x.count)
+	if got, err := m.q.Release(ctx, queueKey, x.token, why); err != nil || got.DeliveryCount != x.count || got.Abandons != x.abandons {
+		t.Fatalf("Release = delivery %d, abandoned %d, %v; want %d, %d", got.DeliveryCount, got.Abandons, err, x.count, x.abandons)
 	}
 	x.token, x.until = "", time.Time{}
 }

@@ -16,9 +16,20 @@ type Message struct {
 	Enqueued      time.Time
 	Deadline      time.Time // when the queue gives it up: Expiry, or the time-to-live counted from Enqueued; zero when never
 	DeliveryCount int       // deliveries so far, counted by Lock
+	Abandons      int       // deliveries that were given back with Abandoned
 	LockToken     string
 	LockedUntil   time.Time // zero when not locked
 }
+
+// Release is why a locked message is given back.
+type Release int
+
+// The reasons. A lock that runs out is like Returned.
+const (
+	Abandoned   Release = iota // by the receiver: counted in Abandons
+	Returned                   // the receiver is gone
+	Undelivered                // it never got there: taken back out of DeliveryCount
+)
 
 // Queues keeps first-in-first-out queues with locks, one per key. A key without messages costs nothing. Queues have no life
 // of their own: hub asks Expire when a deadline has passed.
@@ -30,9 +41,8 @@ type Queues interface {
 	Lock(ctx context.Context, key Key, token string, until time.Time) (m Message, ok bool, err error)
 	// Remove takes a locked message out (complete, reject); ErrLockLost.
 	Remove(ctx context.Context, key Key, token string) (Message, error)
-	// Release unlocks a message so that it is delivered again, in its old place (abandon, connection gone). uncount
-	// takes the delivery back out of the count. ErrLockLost.
-	Release(ctx context.Context, key Key, token string, uncount bool) (Message, error)
+	// Release unlocks a message so that it is delivered again, in its old place. ErrLockLost.
+	Release(ctx context.Context, key Key, token string, why Release) (Message, error)
 	// RemoveSequence takes out a message that is not locked (delivery count exceeded); ErrNotFound.
 	RemoveSequence(ctx context.Context, key Key, sequence int64) (Message, error)
 	// Expire unlocks messages whose lock ended at or before now and removes unlocked ones whose
