@@ -201,6 +201,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{"DELETE", "/iolite/v1/violations", "", ""},
 		{"PUT", "/iolite/v1/routing", "", fullRouting},
 		{"GET", "/iolite/v1/routing", "", ""},
+		{"GET", "/iolite/v1/routing/health", "", ""},
 		{"PUT", "/iolite/v1/routing", "", `{"routes":[{"name":"r"}]}`},
 		{"POST", "/iolite/v1/routing/test", "", `{"message":{"body":"{}"}}`},
 		{"POST", "/iolite/v1/routing/test", "", `{}`},

@@ -19,6 +19,7 @@ func TestRoutingIsSetAndTested(t *testing.T) {
 	r.ask("GET", "/iolite/v1/routing", "").want(200).has(`"routes": []`).has(`"fallbackRoute"`)
 	r.ask("PUT", "/iolite/v1/routing", fullRouting).want(200).has(`"partitions": 4`).has(`"isEnabled": true`)
 	r.ask("GET", "/iolite/v1/routing", "").want(200).has(`"condition": "level = 'hot'"`)
+	r.ask("GET", "/iolite/v1/routing/health", "").want(200).has(`"endpointId": "far"`).has(`"healthStatus": "unknown"`).has(`"waitingMessages": 0`)
 	r.ask("POST", "/iolite/v1/routing/test", `{"message":{"appProperties":{"level":"hot"}}}`).want(200).has(`"name": "r"`).has(`"hot"`).has(`"fallback": false`)
 	r.ask("POST", "/iolite/v1/routing/test", `{"message":{"appProperties":{"level":"cold"}}}`).want(200).has(`"routes": []`).has(`"events"`).has(`"fallback": true`)
 	r.ask("POST", "/iolite/v1/routing/test", `{"routingSource":"Nothing","message":{}}`).want(400).has("DeviceMessages")

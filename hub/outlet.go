@@ -127,6 +127,9 @@ func newOutlet(h *Hub, e *endpoint, before *outlet) *outlet {
 		External: e.config, hub: h, log: e.log, sink: e.sink, meters: &e.meters, stop: stop, done: make(chan struct{}),
 		refuse: rate.Sometimes{First: 10, Interval: 10 * time.Second}, health: EndpointHealth{EndpointID: e.name, Status: HealthUnknown},
 	}
+	if info, err := o.log.Info(ctx, 0); err == nil {
+		o.next = info.FirstSequence
+	}
 	if !h.pushes.run(func() { o.run(ctx, before) }) {
 		stop()
 		close(o.done)
@@ -140,6 +143,9 @@ func (o *outlet) run(ctx context.Context, before *outlet) {
 	defer o.stop()
 	if before != nil {
 		<-before.done
+		if before.log == o.log {
+			o.next = before.next
+		}
 	}
 	defer func() { _ = o.sink.Close() }()
 	wake := make(chan struct{}, 1)
@@ -149,9 +155,6 @@ func (o *outlet) run(ctx context.Context, before *outlet) {
 		default:
 		}
 	})()
-	if info, err := o.log.Info(ctx, 0); err == nil {
-		o.next = info.FirstSequence
-	}
 	for ctx.Err() == nil {
 		if pause, idle := o.step(ctx); idle {
 			select {
