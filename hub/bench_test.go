@@ -81,10 +81,33 @@ func BenchmarkTwin(b *testing.B) {
 		}
 	})
 	b.Run("patch", func(b *testing.B) { benchmarkPatch(b, admin, key) })
+	b.Run("patch-routed", func(b *testing.B) {
+		setRouting(b, h, Routing{Routes: []Route{{Name: "twins", Source: TwinChangeEvents, EndpointNames: []string{builtInEndpoint}}}})
+		benchmarkPatch(b, admin, key)
+		setRouting(b, h, Routing{})
+	})
 	for i := range 10 {
 		putConfig(b, h, fmt.Sprintf("c%d", i), config(i, "tags.floor = 2", `{"properties.desired.p":1}`))
 	}
 	b.Run("patch-beside-10-configurations", func(b *testing.B) { benchmarkPatch(b, admin, key) })
+}
+
+// BenchmarkReport is a report of a device, without anybody who wants to hear of it and with.
+func BenchmarkReport(b *testing.B) {
+	h, _ := newTestHub(b)
+	s := connect(b, h, "d")
+	report := func(b *testing.B) {
+		b.Helper()
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := s.UpdateReported(ctx, []byte(`{"temperature":21.5}`), 0); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.Run("unrouted", report)
+	setRouting(b, h, Routing{Routes: []Route{{Name: "twins", Source: TwinChangeEvents, EndpointNames: []string{builtInEndpoint}}}})
+	b.Run("routed", report)
 }
 
 func benchmarkPatch(b *testing.B, admin *ServiceSession, key store.Key) {

@@ -141,6 +141,9 @@ var stormActs = map[string]func(*storm) error{
 		_, err := s.h.Admin().Configurations(ctx, 0)
 		return err
 	},
+	"route": func(s *storm) error {
+		return s.h.SetRouting(ctx, [...]Routing{{}, noticeRouting()}[rand.IntN(2)])
+	},
 	"reset": func(s *storm) error {
 		if rand.IntN(40) > 0 {
 			return nil

@@ -157,8 +157,7 @@ func (h *Hub) update(ctx context.Context, era int64, id store.Identity, ifMatch 
 
 // successor returns id with what a service cannot set taken from old.
 func (h *Hub) successor(id, old store.Identity) (store.Identity, error) {
-	id.GenerationID, id.ModelID = old.GenerationID, old.ModelID
-	id.Connected, id.ConnectedUpdated, id.LastActivity = old.Connected, old.ConnectedUpdated, old.LastActivity
+	id.GenerationID = old.GenerationID
 	if id.StatusUpdated = old.StatusUpdated; id.Status != old.Status {
 		id.StatusUpdated = h.clock.Now()
 	}

@@ -89,7 +89,7 @@ type Registry interface {
 	Create(ctx context.Context, id Identity) (Identity, error)
 	// Get returns one identity; ErrNotFound.
 	Get(ctx context.Context, key Key) (Identity, error)
-	// Update replaces an identity; ErrNotFound; ErrConflict unless ifMatch is its etag or "*".
+	// Update replaces an identity, its activity aside; ErrNotFound; ErrConflict unless ifMatch is its etag or "*".
 	Update(ctx context.Context, id Identity, ifMatch string) (Identity, error)
 	// Touch changes what connections change; ErrNotFound.
 	Touch(ctx context.Context, key Key, change func(*Activity)) error

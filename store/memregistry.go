@@ -93,6 +93,7 @@ func (r *memRegistry) Update(_ context.Context, id Identity, ifMatch string) (Id
 	}
 	id.Key, id.ParentScopes = old.Key, slices.Clone(id.ParentScopes)
 	id.ETag = r.nextETag()
+	id.setActivity(old.activity())
 	if id.ModuleID == "" {
 		r.countDisabled(old.Status, -1)
 		r.countDisabled(id.Status, 1)
@@ -109,10 +110,18 @@ func (r *memRegistry) Touch(_ context.Context, key Key, change func(*Activity)) 
 	if id == nil {
 		return ErrNotFound
 	}
-	a := Activity{Connected: id.Connected, ConnectedUpdated: id.ConnectedUpdated, LastActivity: id.LastActivity, ModelID: id.ModelID}
+	a := id.activity()
 	change(&a)
-	id.Connected, id.ConnectedUpdated, id.LastActivity, id.ModelID = a.Connected, a.ConnectedUpdated, a.LastActivity, a.ModelID
+	id.setActivity(a)
 	return nil
+}
+
+func (id *Identity) activity() Activity {
+	return Activity{Connected: id.Connected, ConnectedUpdated: id.ConnectedUpdated, LastActivity: id.LastActivity, ModelID: id.ModelID}
+}
+
+func (id *Identity) setActivity(a Activity) {
+	id.Connected, id.ConnectedUpdated, id.LastActivity, id.ModelID = a.Connected, a.ConnectedUpdated, a.LastActivity, a.ModelID
 }
 
 // Delete implements Registry.

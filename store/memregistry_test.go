@@ -40,6 +40,18 @@ func TestEveryWriteChangesTheETagAndGuardsTheNext(t *testing.T) {
 	wantErr(t, err, ErrNotFound)
 }
 
+// TestAnUpdateLeavesTheActivity: who read an identity before its connection ended must not bring the connection back.
+func TestAnUpdateLeavesTheActivity(t *testing.T) {
+	r := newRegistry()
+	id := must(r.Create(ctx, Identity{Key: Key{DeviceID: "d"}}))
+	id.Connected, id.ModelID, id.StatusReason = true, "old", "x"
+	wantErr(t, r.Touch(ctx, id.Key, func(a *Activity) { a.ModelID = "new" }), nil)
+	updated := must(r.Update(ctx, id, id.ETag))
+	if got := must(r.Get(ctx, id.Key)); got.Connected || got.ModelID != "new" || got.StatusReason != "x" || !cmp.Equal(got, updated) {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestTouchKeepsTheETag(t *testing.T) {
 	r := newRegistry()
 	id := must(r.Create(ctx, Identity{Key: Key{DeviceID: "d"}}))
