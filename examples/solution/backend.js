@@ -36,14 +36,14 @@ async function main() {
     waiting.set(message.messageId, deviceId);
     return [deviceId, message];
   });
-  follow(await client.getFeedbackReceiver(), (message) => {
+  follow((await client.getFeedbackReceiver()).result, (message) => {
     for (const record of JSON.parse(message.data)) {
       console.log(`feedback of ${record.deviceId}: ${record.statusCode}`);
       if (record.statusCode === 'Success') waiting.delete(record.originalMessageId);
     }
     check();
   });
-  follow(await client.getFileNotificationReceiver(), (message) => {
+  follow((await client.getFileNotificationReceiver()).result, (message) => {
     const file = JSON.parse(message.data);
     console.log(`${file.deviceId} uploaded ${file.blobName}, ${file.blobSizeInBytes} bytes`);
     uploads++;

@@ -22,11 +22,11 @@ const STORAGE = `DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;Acco
 
 const parts = new Map(); // name -> child process
 
-/** Starts a part; each of its lines goes to our output, with its name. */
+/** Starts a part; each of its lines goes to our output, with its name. What the hub greets with is left out: its log is not. */
 function start(name, command, args, env = {}) {
-  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', name === 'hub' ? 'ignore' : 'pipe', 'pipe'] });
   parts.set(name, child);
-  for (const out of [child.stdout, child.stderr]) {
+  for (const out of [child.stdout, child.stderr].filter(Boolean)) {
     let rest = '';
     out.on('data', (text) => {
       const lines = (rest + text).split('\n');
