@@ -21,7 +21,7 @@ class Pump {
 
   async start() {
     await this.client.open();
-    if (this.id === 'pump-https') this.client.setTransportOptions({ http: { receivePolicy: { interval: 5 } } }); // a real hub wants 1500 or more
+    if (this.id === 'pump-https') await this.client.setTransportOptions({ interval: 5 }); // seconds; a real hub wants 1500 or more
     this.client.on('message', (message) => {
       console.log(`${this.id} was told: ${message.data}`);
       this.client.complete(message, (err) => {
