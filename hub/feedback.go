@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/iolite-emulator/iolite/clock"
@@ -91,6 +92,26 @@ func (f *feedbackQueue) add(records []feedbackRecord) {
 	f.dirty = true // who waits takes even what is not closed
 }
 
+// forgetDevice drops the records of a deleted device that are in no batch yet (IoT Hub: "When a device is deleted, any pending feedback is
+// deleted as well"). Those of a new device by its name stay.
+func (f *feedbackQueue) forgetDevice(deviceID string) {
+	id, err := f.hub.registry.Get(context.Background(), store.Key{DeviceID: deviceID})
+	f.mu.Lock()
+	defer f.unlock()
+	f.open = slices.DeleteFunc(f.open, func(r feedbackRecord) bool {
+		return r.DeviceID == deviceID && (err != nil || r.DeviceGenerationID != id.GenerationID)
+	})
+	f.stopFlush()
+}
+
+// stopFlush stops the timer when no batch is open. The caller holds the lock.
+func (f *feedbackQueue) stopFlush() {
+	if len(f.open) == 0 && f.flush != nil {
+		f.flush.Stop()
+		f.flush = nil
+	}
+}
+
 // onFlush is the function of the timer flush.
 func (f *feedbackQueue) onFlush() {
 	f.mu.Lock()
@@ -106,13 +127,10 @@ func (f *feedbackQueue) closeBatch() {
 	}
 	body, err := json.Marshal(f.open[:n])
 	if err != nil {
-		f.hub.log.Error("feedback cannot be written", "error", err)
+		f.hub.log.Error("feedback cannot be written", "category", C2DCommands, "error", err)
 	}
 	f.open = append([]feedbackRecord(nil), f.open[n:]...)
-	if len(f.open) == 0 && f.flush != nil {
-		f.flush.Stop()
-		f.flush = nil
-	}
+	f.stopFlush()
 	f.post(body)
 }
 
@@ -120,10 +138,7 @@ func (f *feedbackQueue) closeBatch() {
 func (f *feedbackQueue) clear() {
 	f.mu.Lock()
 	f.open = nil
-	if f.flush != nil {
-		f.flush.Stop()
-		f.flush = nil
-	}
+	f.stopFlush()
 	f.unlock()
 	f.serviceQueue.clear()
 }

@@ -239,3 +239,86 @@ func TestFeedbackOfAClosedReceiverGoesToTheNext(t *testing.T) {
 		t.Errorf("delivery count %d, want 2", n)
 	}
 }
+
+func TestFeedbackThatIsNotCompletedComesAgain(t *testing.T) {
+	h, c := newTestHub(t)
+	addDevice(t, h, store.Key{DeviceID: "d"})
+	purge(t, h, 1)
+	service := h.Admin()
+	poll := func() store.Message {
+		t.Helper()
+		m, ok, err := service.PollFeedback(ctx)
+		if err != nil || !ok {
+			t.Fatalf("PollFeedback = %v, %v", ok, err)
+		}
+		return m
+	}
+	first := poll()
+	if _, ok, _ := service.PollFeedback(ctx); ok {
+		t.Fatal("a batch was delivered while it was locked")
+	}
+	c.Advance(serviceboundLock)
+	second := poll() // the lock ran out
+	wantCode(t, service.CompleteFeedback(ctx, first.LockToken), CodeLockLost)
+	if err := service.AbandonFeedback(ctx, second.LockToken); err != nil {
+		t.Fatal(err)
+	}
+	third := poll()
+	if third.DeliveryCount != 3 || third.Abandons != 1 {
+		t.Errorf("delivery %d, abandoned %d times, want 3 and 1", third.DeliveryCount, third.Abandons)
+	}
+	if err := service.CompleteFeedback(ctx, third.LockToken); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, _ := service.PollFeedback(ctx); ok {
+		t.Error("a completed batch came again")
+	}
+}
+
+// IoT Hub: a batch whose lock runs out again and again is not dropped, but expires.
+func TestFeedbackWhoseLockRunsOutIsNotDroppedBeforeItExpires(t *testing.T) {
+	h, c := newTestHub(t)
+	addDevice(t, h, store.Key{DeviceID: "d"})
+	service := h.Admin()
+	purge(t, h, 1)
+	deliveries := 0
+	for {
+		_, ok, err := service.PollFeedback(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			break
+		}
+		deliveries++
+		c.Advance(serviceboundLock)
+	}
+	if want := int(serviceboundTTL / serviceboundLock); deliveries != want {
+		t.Errorf("%d deliveries in an hour, want %d", deliveries, want)
+	}
+}
+
+func TestPendingFeedbackIsDeletedWithItsDevice(t *testing.T) {
+	h, c := newTestHub(t)
+	for _, id := range []string{"d", "other"} {
+		addDevice(t, h, store.Key{DeviceID: id})
+	}
+	purge(t, h, 3)
+	send(t, h, toDevice("other", "stays", withAck("full")))
+	if _, err := h.Admin().PurgeC2D(ctx, "other"); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Admin().DeleteIdentity(ctx, store.Key{DeviceID: "d"}, "*"); err != nil {
+		t.Fatal(err)
+	}
+	addDevice(t, h, store.Key{DeviceID: "d"})
+	purge(t, h, 1)
+	c.Advance(feedbackWait)
+	var got []string
+	for _, r := range drainFeedback(t, h) {
+		got = append(got, r.DeviceID+" "+r.OriginalMessageID)
+	}
+	if diff := cmp.Diff([]string{"other stays", "d 0"}, got); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
+	}
+}

@@ -92,10 +92,12 @@ func (h *Hub) forget(p *peer) {
 }
 
 // erase ends what a deleted identity has: session, pushes, queue and memory. The identity is no longer in the registry, so nothing of it
-// can come back. Its messages get no feedback: the device they were for is no more. The caller holds the lock.
+// can come back. Its messages get no feedback, and feedback that was not sent yet is deleted with it: the device they were for is no more.
+// The caller holds the lock.
 func (p *peer) erase(why *Error) {
 	p.purge()
 	p.clear(why)
+	p.later(func() { p.hub.feedback.forgetDevice(p.key.DeviceID) })
 }
 
 // clear ends what the peer has in this process and forgets it. The caller holds the lock.
