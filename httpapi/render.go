@@ -102,13 +102,18 @@ func (s *Server) failNested(w http.ResponseWriter, r *http.Request, err error) {
 
 // hubError returns err as the hub error to render, and logs it.
 func (s *Server) hubError(r *http.Request, err error) *hub.Error {
+	return s.answer(r, store.Key{DeviceID: param(r, "device"), ModuleID: param(r, "module")}, err)
+}
+
+// answer is hubError for a request about key.
+func (s *Server) answer(r *http.Request, key store.Key, err error) *hub.Error {
 	if own := (*refusal)(nil); errors.As(err, &own) {
 		err = s.hub.NewError(own.code, own.detail)
 	}
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil { // said to nobody, or to the half of a connection that still listens
 		return s.hub.NewError(hub.CodeClientClosed)
 	}
-	at := hub.Peer{Conn: wireOf(r).Conn, Key: store.Key{DeviceID: param(r, "device"), ModuleID: param(r, "module")}, Category: category(r)}
+	at := hub.Peer{Conn: wireOf(r).Conn, Key: key, Category: category(r)}
 	return s.hub.Answer(at, err, slog.String("method", r.Method), slog.String("path", r.URL.EscapedPath()))
 }
 

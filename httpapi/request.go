@@ -38,7 +38,8 @@ func (s *Server) asDevice(w http.ResponseWriter, r *http.Request, id string, han
 		err = handle(w, r, d)
 	}
 	if err != nil {
-		s.fail(w, r, err)
+		e := s.answer(r, store.Key{DeviceID: id}, err)
+		failWith(w, e, classic(e))
 	}
 }
 
