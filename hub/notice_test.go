@@ -1,11 +1,16 @@
 package hub
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -255,6 +260,60 @@ func TestNothingComesBetweenALifeAndItsEvents(t *testing.T) {
 	using.Wait()
 	for _, e := range l.take("") {
 		o.check(e)
+	}
+}
+
+// brokenEngine is an engine whose events cannot be stored while it is broken.
+type brokenEngine struct {
+	store.Engine
+	broken atomic.Bool
+}
+
+func (e *brokenEngine) Events() store.EventLog { return brokenLog{e.Engine.Events(), e} }
+
+type brokenLog struct {
+	store.EventLog
+	engine *brokenEngine
+}
+
+var errBroken = errors.New("broken")
+
+func (l brokenLog) Append(ctx context.Context, partition int, events ...store.Event) (int64, error) {
+	if l.engine.broken.Load() {
+		return 0, errBroken
+	}
+	return l.EventLog.Append(ctx, partition, events...)
+}
+
+// TestAChangeWhoseEventCannotBeStoredIsNotAcknowledged: so that no acknowledged change is without its event.
+func TestAChangeWhoseEventCannotBeStoredIsNotAcknowledged(t *testing.T) {
+	engine := &brokenEngine{Engine: store.NewMemory(store.MemoryOptions{})}
+	var log bytes.Buffer
+	h, _ := newTestHub(t, func(c *Config) {
+		c.Engine, c.Routing, c.Logger = engine, noticeRouting(), slog.New(slog.NewTextHandler(&log, nil))
+		for i := range c.Routing.Routes {
+			c.Routing.Routes[i].EndpointNames = []string{builtInEndpoint}
+		}
+	})
+	s := connect(t, h, "d")
+	gone := addDevice(t, h, store.Key{DeviceID: "gone"})
+	engine.broken.Store(true)
+	for name, try := range map[string]func() error{
+		"patch":  func() error { _, err := h.Admin().UpdateTwin(ctx, s.Key(), []byte(`{"tags":{"a":1}}`), ""); return err },
+		"report": func() error { _, err := s.UpdateReported(ctx, []byte(`{"a":1}`), 0); return err },
+		"create": func() error {
+			_, err := h.Admin().CreateIdentity(ctx, store.Identity{Key: store.Key{DeviceID: "new"}})
+			return err
+		},
+		"delete": func() error { return h.Admin().DeleteIdentity(ctx, gone.Key, "*") },
+	} {
+		if err := try(); !errors.Is(err, errBroken) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s.Close() // a connection ends whatever happens
+	if h.metrics.connected.Load() != 0 || !strings.Contains(log.String(), "deviceDisconnected") {
+		t.Errorf("the log says %s", log.String())
 	}
 }
 
