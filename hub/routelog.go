@@ -25,21 +25,21 @@ func newRouteLog(log *slog.Logger) routeLog {
 // of many a route: it is for those who look closely.
 func (l *routeLog) undefined(e *store.Event, route string) {
 	if l != nil && l.log.Enabled(context.Background(), slog.LevelDebug) {
-		l.tell(slog.LevelDebug, "a condition is undefined for a message", "UndefinedRouteEvaluation", e, "routeName", route)
+		l.tell(slog.LevelDebug, "a condition is undefined for a message", "undefinedRouteEvaluation", e, "routeName", route)
 	}
 }
 
 // orphaned tells of a message that no route takes.
 func (l *routeLog) orphaned(e *store.Event) {
 	l.orphan.Do(func() {
-		l.tell(slog.LevelWarn, "no route takes a message, and the fallback route is off", "OrphanedMessage", e)
+		l.tell(slog.LevelInfo, "no route takes a message, and the fallback route is off", "orphanedMessage", e)
 	})
 }
 
 // invalid tells of a message that enrichments have made too large for an endpoint.
 func (l *routeLog) invalid(e *store.Event, endpoint string) {
 	l.oversized.Do(func() {
-		l.tell(slog.LevelWarn, "a message is too large with its enrichments", "InvalidMessage", e, "endpointName", endpoint)
+		l.tell(slog.LevelWarn, "a message is too large with its enrichments", "invalidMessage", e, "endpointName", endpoint)
 	})
 }
 

@@ -331,7 +331,7 @@ func TestTheLogTellsWhatRoutingDidNotDo(t *testing.T) {
 	large := telemetry("", "a=1")
 	large.Body = make([]byte, maxTelemetry-len(s.to)-2)
 	sendTelemetry(t, s, large)
-	for operation, want := range map[string]int{"operation=UndefinedRouteEvaluation": 20, "operation=OrphanedMessage": 10, "operation=InvalidMessage": 1, "routeName=r-hot": 20, "category=Routes": 31} {
+	for operation, want := range map[string]int{"operation=undefinedRouteEvaluation": 20, "operation=orphanedMessage": 10, "operation=invalidMessage": 1, "routeName=r-hot": 20, "category=Routes": 31} {
 		if got := strings.Count(text.String(), operation); got != want {
 			t.Errorf("%s stands %d times in the log, want %d", operation, got, want)
 		}
