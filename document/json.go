@@ -23,6 +23,14 @@ var (
 // Parse reads a text that is one JSON value. Of members with the same name the last counts. The value keeps nothing of text. It fails with
 // ErrDeep, ErrEmpty, or an error that names the byte offset of what is no JSON.
 func Parse(text []byte) (Value, error) {
+	if v, ok := scan(text); ok {
+		return v, nil
+	}
+	return parse(text)
+}
+
+// parse is Parse by encoding/json, which says what is wrong.
+func parse(text []byte) (Value, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
 	p := parser{d: d}

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"strings"
@@ -165,11 +166,11 @@ func parseBody(e *store.Event) document.Value {
 	}
 	switch encoding := strings.TrimSpace(e.ContentEncoding); {
 	case strings.EqualFold(encoding, "utf-16"):
-		return parseObject(fromUTF16(e.Body))
+		return parseObject([]byte(fromUTF16(e.Body)))
 	case strings.EqualFold(encoding, "utf-32"):
-		return parseObject(fromUTF32(e.Body))
+		return parseObject([]byte(fromUTF32(e.Body)))
 	}
-	return parseObject(string(e.Body))
+	return parseObject(e.Body)
 }
 
 // isJSONText reports whether a message says that its body is JSON. IoT Hub: contentType must be application/json and contentEncoding UTF-8, UTF-16
@@ -181,8 +182,8 @@ func isJSONText(e *store.Event) bool {
 }
 
 // parseObject reads a JSON object; Undefined for everything else.
-func parseObject(text string) document.Value {
-	v, err := document.Parse([]byte(strings.TrimPrefix(text, "\uFEFF")))
+func parseObject(text []byte) document.Value {
+	v, err := document.Parse(bytes.TrimPrefix(text, []byte("\uFEFF")))
 	if err != nil || v.Kind() != document.Object {
 		return document.Value{}
 	}

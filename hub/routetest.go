@@ -89,7 +89,7 @@ func (t *RouteTest) routeMessage(h *Hub) *routeMessage {
 	m := &routeMessage{hub: h}
 	m.read(e)
 	if isJSONText(e) { // a text is no UTF-16 any more
-		m.body, m.bodyParsed = parseObject(t.Message.Body), true
+		m.body, m.bodyParsed = parseObject(e.Body), true
 	}
 	if t.Twin != nil {
 		m.twinRead, m.hasTwin = true, true

@@ -389,7 +389,7 @@ func (p *parser) relation() expr {
 			p.advance()
 			right := p.sum()
 			p.needComparable(left, right, t)
-			left = &comparison{left: left, right: right, holds: holds}
+			left = p.compared(&comparison{left: left, right: right, holds: holds})
 		case p.takeKeyword("IN"), p.takeKeyword("NIN"): // in conditions of routes they are no keywords
 			p.count(t.at)
 			if p.token.kind != markToken || p.token.text != "[" {

@@ -143,9 +143,49 @@ func isTrue(e expr, message Row) (matches, undefined bool) {
 			some = some || undefined
 		}
 		return false, some
+	case *textComparison:
+		return e.isTrue(message)
 	}
 	v := e.eval(message)
 	return v.isTrue(), v.kind == document.Undefined || v.kind == document.Null
+}
+
+// textComparison compares an attribute with a constant text: what most conditions of routes do, in half the time of a comparison.
+type textComparison struct {
+	attribute *attribute
+	text      string
+	holds     [3]bool
+}
+
+func (c *textComparison) eval(row Row) value {
+	matches, undefined := c.isTrue(row)
+	if undefined {
+		return value{}
+	}
+	return ofBool(matches)
+}
+
+func (c *textComparison) isTrue(row Row) (matches, undefined bool) {
+	v := c.attribute.find(row)
+	switch v.Kind() {
+	case document.String:
+	case document.Null: // = and != tell a value that is there from null
+		matches = c.holds[0] && c.holds[2]
+		return matches, c.holds[0] != c.holds[2]
+	case document.Undefined, document.Bool, document.Number, document.Array, document.Object:
+		return false, true
+	}
+	return c.holds[strings.Compare(v.Text(), c.text)+1], false
+}
+
+// compared returns a comparison, of routes as a textComparison if it is one.
+func (p *parser) compared(c *comparison) expr {
+	a, isAttribute := c.left.(*attribute)
+	text, isConstant := c.right.(constant)
+	if !p.routes || !isAttribute || !isConstant || text.value.kind != document.String {
+		return c
+	}
+	return &textComparison{attribute: a, text: text.value.doc.Text(), holds: c.holds}
 }
 
 // routeKeywords may not stand for properties.
@@ -299,7 +339,7 @@ func kindOf(e expr) (k document.Kind, ok bool) {
 		k = e.result
 	case *arithmetic:
 		k = document.Number
-	case *comparison, *membership, not, and, or:
+	case *comparison, *textComparison, *membership, not, and, or:
 		k = document.Bool
 	}
 	return k, k != document.Undefined && k != document.Null

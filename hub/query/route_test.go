@@ -111,6 +111,11 @@ func TestPropertiesInRouteConditions(t *testing.T) {
 		`umlaut = '\u00e4öü'`:                       true,
 		`empty = ''`:                                true,
 		`none = null`:                               true,
+		`none != 'x'`:                               true,
+		`none = 'x' OR none < 'x'`:                  false,
+		`NOT (none = 'x')`:                          true,
+		`NOT (none < 'x')`:                          false,
+		`$body.Weather.Nothing <> 'x'`:              true,
 		`is_null(none)`:                             true,
 		`missing = 'x'`:                             false,
 		`NOT (missing = 'x')`:                       false, // undefined
