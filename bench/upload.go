@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -30,7 +31,10 @@ func (b *bench) measureUpload(ctx context.Context) error {
 	if err := e.register(ctx, 1); err != nil {
 		return err
 	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: e.tls}}
+	var dialer net.Dialer
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: e.tls, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return dialer.DialContext(ctx, network, e.address("https")) // whatever the hub's name resolves to
+	}}}
 	defer client.CloseIdleConnections()
 	before, err := e.cpu()
 	if err != nil {
