@@ -47,7 +47,7 @@ func (n *cbs) Receive(l *amqp10.Link, d *amqp10.Delivery) {
 	status, description := n.handle(&n.message)
 	reply := answer(&n.message, status, description)
 	if err := n.p.repliesOf(l.Session(), kindCBS).send(replyTo(&n.message), reply); err != nil {
-		n.p.log.Error("reply of $cbs not sent", "error", err)
+		n.p.log.Error("reply of $cbs not sent", "category", hub.Connections, "error", err)
 	}
 }
 

@@ -110,7 +110,7 @@ func (p *peer) filter(l *amqp10.Link) (hub.Position, *amqp10.Error) {
 		return from, badMessage(err.Error())
 	}
 	if len(ignored) > 0 {
-		p.log.Warn("source filters are ignored", "address", l.Address(), "filters", ignored)
+		p.log.Warn("source filters are ignored", "category", hub.DeviceTelemetry, "address", l.Address(), "filters", ignored)
 		echo := *source
 		echo.Filter = slices.DeleteFunc(slices.Clone(source.Filter), func(e amqp10.Entry) bool { return fmt.Sprint(e.Key) != selectorFilter })
 		l.SetSource(&echo)

@@ -79,7 +79,7 @@ func (n *management) Receive(l *amqp10.Link, d *amqp10.Delivery) {
 	d.Accept()
 	reply := n.handle(&n.message)
 	if err := n.p.repliesOf(l.Session(), kindManagement).send(replyTo(&n.message), reply); err != nil {
-		n.p.log.Error("reply of $management not sent", "error", err)
+		n.p.log.Error("reply of $management not sent", "category", hub.DeviceTelemetry, "error", err)
 	}
 }
 

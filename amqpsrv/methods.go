@@ -120,7 +120,7 @@ func (t *methods) receive(d *amqp10.Delivery) {
 		t.p.settle(d, t.respond(id, &m))
 		return
 	}
-	t.p.log.Debug("response to a method that was not called here", "deviceId", t.unit.key.DeviceID, "moduleId", t.unit.key.ModuleID)
+	t.p.log.Debug("response to a method that was not called here", "category", hub.DirectMethods, "deviceId", t.unit.key.DeviceID, "moduleId", t.unit.key.ModuleID)
 	d.Accept()
 }
 

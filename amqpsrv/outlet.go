@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/iolite-emulator/iolite/amqp10"
+	"github.com/iolite-emulator/iolite/hub"
 )
 
 // What may wait for a link that is not there yet, has no credit or does not read: of one pair, and of all pairs of a connection.
@@ -131,7 +132,7 @@ func (n *pair) giveUp(err *amqp10.Error) {
 		return
 	}
 	n.out.shut = true
-	n.p.log.Warn("links detached", "deviceId", n.unit.key.DeviceID, "moduleId", n.unit.key.ModuleID, "error", err)
+	n.p.log.Warn("links detached", "category", hub.Connections, "deviceId", n.unit.key.DeviceID, "moduleId", n.unit.key.ModuleID, "error", err)
 	for _, l := range []*amqp10.Link{n.in, n.out.link} {
 		if l != nil {
 			l.Detach(err)

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/iolite-emulator/iolite/amqp10"
+	"github.com/iolite-emulator/iolite/hub"
 )
 
 // channelCorrelation is the property with which clients tie the two links of a pair together.
@@ -189,7 +190,7 @@ func (n *pair) Settled(l *amqp10.Link, id uint32, tag []byte, st amqp10.Delivery
 func (n *pair) Detached(l *amqp10.Link, _ *amqp10.Error) {
 	n.unit.leave(n, l)
 	if err := n.unit.subscribe(); err != nil { // an older pair of the same session would have gone on
-		n.p.log.Debug("another pair cannot take over", "error", err)
+		n.p.log.Debug("another pair cannot take over", "category", hub.Connections, "error", err)
 	}
 	n.p.part(n.unit, l)
 }

@@ -50,7 +50,7 @@ func (p *peer) Open(c *amqp10.Conn, o *amqp10.Open) *amqp10.Error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.conn = c
-	p.log.Debug("AMQP connection opened", "container", o.ContainerID, "hostname", o.Hostname)
+	p.log.Debug("AMQP connection opened", "category", hub.Connections, "container", o.ContainerID, "hostname", o.Hostname)
 	return p.closing
 }
 
@@ -95,7 +95,7 @@ func (p *peer) Attach(l *amqp10.Link) (amqp10.Node, *amqp10.Error) {
 		n, err = p.attachSender(l, a)
 	}
 	if err != nil {
-		p.log.Debug("link refused", "address", l.Address(), "role", l.Role().String(), "error", err)
+		p.log.Debug("link refused", "category", hub.Connections, "address", l.Address(), "role", l.Role().String(), "error", err)
 		return nil, p.track(err, slog.String("address", l.Address()))
 	}
 	return n, nil

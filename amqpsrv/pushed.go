@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"log/slog"
 	"sync/atomic"
 
 	"github.com/iolite-emulator/iolite/amqp10"
@@ -37,12 +38,12 @@ type pushed struct {
 func (n *pushed) deliver(m store.Message) bool {
 	tag, err := lockTag(m.LockToken)
 	if err != nil {
-		n.p.log.Error("lock token is no guid", "token", m.LockToken)
+		n.p.log.Error("lock token is no guid", "category", hub.C2DCommands, "token", m.LockToken)
 		return false
 	}
 	payload, err := n.queue.encode(&n.composer, &m)
 	if err != nil {
-		n.p.log.Error("message cannot be encoded", "sequence", m.Sequence, "error", err)
+		n.p.log.Error("message cannot be encoded", "category", hub.C2DCommands, "sequence", m.Sequence, "error", err)
 		return false
 	}
 	flows := n.flows.Load()
@@ -143,7 +144,7 @@ func defaultOutcome(l *amqp10.Link) amqp10.DeliveryState {
 // log tells of an outcome that came too late, for a peer that does not wait for an answer.
 func (n *pushed) log(what, token string, err error) {
 	if err != nil {
-		n.p.log.Info("message could not be settled", "outcome", what, "token", token, "error", n.p.asError(err))
+		_ = n.p.srv.hub.Answer(hub.Peer{Conn: n.p.door, Category: hub.C2DCommands}, err, slog.String("outcome", what), slog.String("lockToken", token))
 	}
 }
 

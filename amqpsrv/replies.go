@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/iolite-emulator/iolite/amqp10"
+	"github.com/iolite-emulator/iolite/hub"
 )
 
 // maxReplies is how many replies wait for a peer that grants no credit before further ones are dropped.
@@ -55,7 +56,7 @@ func (r *replies) send(to string, m *amqp10.Message) error {
 		return fmt.Errorf("encode reply: %w", err)
 	}
 	if len(r.waiting) >= maxReplies {
-		r.p.log.Warn("peer grants no credit for replies: reply dropped", "waiting", len(r.waiting))
+		r.p.log.Warn("peer grants no credit for replies: reply dropped", "category", hub.Connections, "waiting", len(r.waiting))
 		return nil
 	}
 	r.waiting = append(r.waiting, reply{to, payload})

@@ -66,7 +66,7 @@ func (s *Server) Serve(c *door.Conn) {
 	defer s.leave(p)
 	err := s.engine.ServeConn(c, p)
 	p.finish()
-	p.log.Debug("AMQP connection ended", "error", err)
+	p.log.Debug("AMQP connection ended", "category", hub.Connections, "error", err)
 }
 
 // Close closes every connection with amqp:connection:forced and waits for their Serve to return.

@@ -14,12 +14,10 @@ func (p *peer) settle(d *amqp10.Delivery, err error) {
 		d.Accept()
 		return
 	}
-	e := p.asError(err)
-	if d.Settled() {
-		p.log.Warn("message sent settled was not taken", "error", e)
-		return
+	e := p.asError(err) // which the log has now, if nobody else
+	if !d.Settled() {
+		d.Reject(e)
 	}
-	d.Reject(e)
 }
 
 // asError returns err as what the peer is told.

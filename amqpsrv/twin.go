@@ -137,7 +137,7 @@ func (t *twin) failure(err error) *amqp10.Message {
 func (t *twin) post(m *amqp10.Message) {
 	payload, err := m.Append(nil)
 	if err != nil {
-		t.p.log.Error("twin message cannot be encoded", "error", err)
+		t.p.log.Error("twin message cannot be encoded", "category", hub.D2CTwinOperations, "error", err)
 		return
 	}
 	t.unit.mu.Lock()
@@ -187,7 +187,7 @@ func (t *twin) lost(_ parcel, why loss) {
 
 // refused implements talk.
 func (t *twin) refused(_ []byte, st amqp10.DeliveryState) {
-	t.p.log.Info("a message of the twin was refused by its receiver", "deviceId", t.unit.key.DeviceID, "moduleId", t.unit.key.ModuleID, "outcome", fmt.Sprintf("%T", st))
+	t.p.log.Info("a message of the twin was refused by its receiver", "category", hub.D2CTwinOperations, "deviceId", t.unit.key.DeviceID, "moduleId", t.unit.key.ModuleID, "outcome", fmt.Sprintf("%T", st))
 }
 
 // twinRequestOf translates a request; problem says what is wrong with it. The body aliases m.

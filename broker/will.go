@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"strings"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -34,6 +35,6 @@ func (c *connection) sendWill() {
 		return
 	}
 	if err := c.session.SendWill(context.Background(), *c.will); err != nil {
-		c.broker.log.Warn("the Will could not be stored", append(c.identity(), "category", hub.DeviceTelemetry, "error", err)...)
+		_ = c.broker.hub.Answer(hub.Peer{Conn: c.conn, Key: c.key, Category: hub.DeviceTelemetry}, err, slog.String("message", "Will"))
 	}
 }

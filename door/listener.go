@@ -16,6 +16,9 @@ import (
 // handshakeTimeout bounds a TLS handshake, so that a silent client holds nothing for long.
 const handshakeTimeout = 15 * time.Second
 
+// category is that of the resource logs of IoT Hub, which hub.Category lists.
+const category = "Connections"
+
 // Listener is one open door: it accepts, shakes hands, wraps, and hands each connection to a head.
 type Listener struct {
 	door Door
@@ -77,7 +80,7 @@ func (l *Listener) accept(head func(*Conn)) {
 		}
 		if err != nil { // out of file descriptors, or the peer was gone before we looked: go on, but not in a hot loop
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			l.log.Warn("accept failed", "door", l.door.String(), "error", err, "pause", pause)
+			l.log.Warn("accept failed", "category", category, "door", l.door.String(), "error", err, "pause", pause)
 			_ = clock.New().Sleep(l.ctx, pause)
 			continue
 		}
@@ -96,7 +99,7 @@ func (l *Listener) welcome(nc net.Conn, head func(*Conn)) {
 	defer l.forget(c)
 	if l.tls != nil {
 		if err := c.handshake(l.ctx, l.tls); err != nil {
-			l.log.Debug("TLS handshake failed", "door", l.door.String(), "remote", nc.RemoteAddr().String(), "error", err)
+			l.log.Debug("TLS handshake failed", "category", category, "door", l.door.String(), "remote", nc.RemoteAddr().String(), "error", err)
 			return
 		}
 	}
