@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -97,6 +98,11 @@ func TestARouteTellsTheWholeLifeOfADevice(t *testing.T) {
 	want := []string{"createDeviceIdentity m1", "deviceConnected m1", "deviceDisconnected m1", "deleteDeviceIdentity m1", "deleteDeviceIdentity"}
 	if diff := cmp.Diff(want, told(events)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+	found, err := running.control.Events(deadline(t), url.Values{"deviceId": {d.DeviceID}, "moduleId": {"m1"}, "source": {"deviceConnectionStateEvents"},
+		"property.opType": {"deviceDisconnected"}, "timeout": {"5s"}})
+	if err != nil || len(found.Events) != 1 || found.Events[0].Source != "deviceConnectionStateEvents" {
+		t.Errorf("the control API finds %+v, %v", found.Events, err)
 	}
 	if e := events[1]; len(string(e.Body)) != len(`{"sequenceNumber":""}`)+64 || string(e.Body) >= string(events[2].Body) {
 		t.Errorf("connected %s, disconnected %s", e.Body, events[2].Body)
