@@ -7,30 +7,15 @@ const crypto = require('node:crypto');
 const { Readable } = require('node:stream');
 const { pipeline } = require('node:stream/promises');
 const { before, describe, test } = require('node:test');
-const { BlobServiceClient, BlockBlobClient } = require('@azure/storage-blob');
+const { BlobServiceClient } = require('@azure/storage-blob');
 const devices = require('../../support/devices');
 const hub = require('../../support/hub');
 const service = require('../../support/service');
 const { speaking } = require('../../support/doors');
+const { Notifications, blobOf } = require('../../support/uploads');
 
 const [HTTPS] = speaking('http');
 const MIB = 1 << 20;
-
-/** The notification of an upload of a device, completed; others are given back. */
-async function notificationOf(t, deviceId) {
-  const { result: receiver } = await (await service.connect(t)).getFileNotificationReceiver();
-  return new Promise((resolve, reject) => {
-    receiver.on('errorReceived', reject);
-    receiver.on('message', (message) => {
-      const notification = JSON.parse(message.data.toString());
-      if (notification.deviceId !== deviceId) {
-        receiver.abandon(message, () => {});
-        return;
-      }
-      receiver.complete(message, (err) => (err ? reject(err) : resolve(notification)));
-    });
-  });
-}
 
 /** A stream of so many MiB that differ, and in the end their MD5. */
 function content(mib) {
@@ -53,8 +38,6 @@ async function md5Of(client) {
   return digest.digest('base64');
 }
 
-const uriOf = ({ hostName, containerName, blobName, sasToken }) => `https://${hostName}/${containerName}/${blobName}${sasToken}`;
-
 describe('the storage behind the HTTPS door', () => {
   let info;
   before(async () => {
@@ -65,13 +48,13 @@ describe('the storage behind the HTTPS door', () => {
   test('takes 250 MB in blocks with the SAS of a device, and gives them back', async (t) => {
     const device = await devices.create();
     const client = await devices.connect(t, HTTPS, device);
-    const notified = notificationOf(t, device.deviceId);
+    const notifications = await Notifications.open(t);
     const target = await client.getBlobSharedAccessSignature('large/250.bin');
-    const blob = new BlockBlobClient(uriOf(target));
+    const blob = blobOf(target);
     const sent = content(250);
     await blob.uploadStream(sent.stream, 4 * MIB, 20); // as the device SDK does
     await client.notifyBlobUploadStatus(target.correlationId, true, 200, 'done');
-    const notification = await notified;
+    const [notification] = await notifications.of(device);
     assert.equal(notification.blobName, `${device.deviceId}/large/250.bin`);
     assert.equal(notification.blobSizeInBytes, 250 * MIB);
     assert.equal(notification.blobUri, `https://${info.hostname}/uploads/${device.deviceId}/large/250.bin`);
