@@ -187,7 +187,7 @@ func (p *peer) install(ctx context.Context, s *DeviceSession, principal auth.Pri
 			a.ModelID = s.options.ModelID
 		}
 	})
-	if old == nil {
+	if old == nil || old.era != s.era { // a reset that has not yet come to the old one
 		s.notifyState(ctx, opConnected, s.since)
 	}
 	if modelID := s.options.ModelID; modelID != "" && modelID != oldModel {
