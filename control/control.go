@@ -93,6 +93,7 @@ func (s *Server) table() chi.Router {
 		r.Get("/routing", s.getRouting)
 		r.Put("/routing", s.putRouting)
 		r.Post("/routing/test", s.postRoutingTest)
+		r.Post("/routing/testroute", s.postRouteTest)
 		r.Get("/routing/health", s.getEndpointHealth)
 		r.Get("/connections", s.getConnections)
 		r.Delete("/connections/{deviceId}", s.deleteConnections)

@@ -81,3 +81,38 @@ func FuzzEventsRequest(f *testing.F) {
 		}
 	})
 }
+
+// FuzzRouting: whatever a body is, it is refused, or what comes back can be put again and changes nothing.
+func FuzzRouting(f *testing.F) {
+	f.Add([]byte(fullRouting))
+	f.Add([]byte(`{"routes":[{"name":"r","source":"DeviceMessages","condition":"$body.a[0] > 1","endpointNames":["events"],"isEnabled":false}]}`))
+	f.Add([]byte(`{"enrichments":[{"key":"a","value":"$twin.properties.desired.a","endpointNames":["events"]}],"fallbackRoute":null}`))
+	f.Add([]byte(`{"endpoints":{"eventHubs":[null,{"name":"A"},{"name":"a"}]}}`))
+	r := newRig(f)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		answer := r.serve(t, http.MethodPut, "/iolite/v1/routing", body)
+		if answer.Code == http.StatusBadRequest {
+			return
+		}
+		if answer.Code != http.StatusOK {
+			t.Fatalf("%q: status %d: %s", body, answer.Code, answer.Body)
+		}
+		again := r.serve(t, http.MethodPut, "/iolite/v1/routing", answer.Body.Bytes())
+		if again.Code != http.StatusOK || again.Body.String() != answer.Body.String() {
+			t.Fatalf("%q: put again: %d\n%s\n%s", body, again.Code, answer.Body, again.Body)
+		}
+		if cleared := r.serve(t, http.MethodPut, "/iolite/v1/routing", []byte(`{}`)); cleared.Code != http.StatusOK {
+			t.Fatalf("%q cannot be cleared: %s", body, cleared.Body)
+		}
+	})
+}
+
+// serve asks without a connection.
+func (r *rig) serve(t *testing.T, method, path string, body []byte) *httptest.ResponseRecorder {
+	t.Helper()
+	w := httptest.NewRecorder()
+	request := httptest.NewRequestWithContext(t.Context(), method, "http://localhost"+path, bytes.NewReader(body))
+	request.RemoteAddr = "127.0.0.1:1"
+	r.server.ServeHTTP(w, request)
+	return w
+}

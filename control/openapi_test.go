@@ -205,6 +205,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{"PUT", "/iolite/v1/routing", "", `{"routes":[{"name":"r"}]}`},
 		{"POST", "/iolite/v1/routing/test", "", `{"message":{"body":"{}"}}`},
 		{"POST", "/iolite/v1/routing/test", "", `{}`},
+		{"POST", "/iolite/v1/routing/testroute", "", `{"route":{"condition":"a = "}}`},
 		{"POST", "/iolite/v1/reset", "", ""},
 	}
 	called := map[string]bool{}

@@ -67,3 +67,53 @@ func (s *Server) postRoutingTest(w http.ResponseWriter, r *http.Request) {
 	}
 	reply(w, http.StatusOK, answer)
 }
+
+// OneRouteTestResult is the answer of POST /iolite/v1/routing/testroute (Azure Resource Manager: TestRouteResult).
+type OneRouteTestResult struct {
+	Result  hub.RouteOutcome `json:"result"`
+	Details *TestDetails     `json:"details,omitempty"`
+}
+
+// TestDetails say what is wrong with a condition.
+type TestDetails struct {
+	CompilationErrors []CompilationError `json:"compilationErrors"`
+}
+
+// CompilationError is something that is wrong with a condition.
+type CompilationError struct {
+	Message  string     `json:"message"`
+	Severity string     `json:"severity"` // error
+	Location ErrorRange `json:"location"`
+}
+
+// ErrorRange is where it is. Iolite knows where it begins.
+type ErrorRange struct {
+	Start ErrorPosition `json:"start"`
+	End   ErrorPosition `json:"end"`
+}
+
+// ErrorPosition is a place in a condition.
+type ErrorPosition struct {
+	Line   int `json:"line"`   // from 1
+	Column int `json:"column"` // from 1, in characters
+}
+
+// postRouteTest is POST /iolite/v1/routing/testroute: whether a message would match a route that need not be there.
+func (s *Server) postRouteTest(w http.ResponseWriter, r *http.Request) {
+	body, ok := readBody(w, r, maxRouting)
+	if !ok {
+		return
+	}
+	var test hub.OneRouteTest
+	if err := decode(body, &test); err != nil {
+		problem(w, http.StatusBadRequest, `the body must be like {"route":{"condition":"a = 'b'"},"message":{"appProperties":{}}}: `+err.Error())
+		return
+	}
+	outcome, broken := s.Hub.TestRoute(r.Context(), test)
+	answer := OneRouteTestResult{Result: outcome}
+	if broken != nil {
+		at := ErrorPosition{broken.Line, broken.Column}
+		answer.Details = &TestDetails{[]CompilationError{{broken.Message, "error", ErrorRange{at, at}}}}
+	}
+	reply(w, http.StatusOK, answer)
+}

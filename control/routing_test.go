@@ -25,6 +25,13 @@ func TestRoutingIsSetAndTested(t *testing.T) {
 	r.ask("POST", "/iolite/v1/routing/test", `{"routingSource":"Nothing","message":{}}`).want(400).has("DeviceMessages")
 }
 
+func TestARouteIsTriedOnItsOwn(t *testing.T) {
+	r := newRig(t)
+	r.ask("POST", "/iolite/v1/routing/testroute", `{"route":{"condition":"a = 'b'"},"message":{"appProperties":{"a":"b"}}}`).want(200).has(`"result": "true"`)
+	r.ask("POST", "/iolite/v1/routing/testroute", `{"route":{"condition":"a = "},"message":{}}`).want(200).has(`"result": "undefined"`).has(`"column": 5`)
+	r.ask("POST", "/iolite/v1/routing/testroute", `[]`).want(400)
+}
+
 func TestABadRoutingIsRefusedWithItsPlace(t *testing.T) {
 	r := newRig(t)
 	for body, why := range map[string]string{

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/iolite-emulator/iolite/document"
@@ -72,6 +73,39 @@ func (h *Hub) TestRoutes(_ context.Context, t RouteTest) (RouteTestResult, error
 		}
 	}
 	return result, nil
+}
+
+// OneRouteTest is a message to try one route with, which the hub need not have (Azure Resource Manager: TestRouteInput).
+type OneRouteTest struct {
+	Route   Route            `json:"route"`
+	Message RouteTestMessage `json:"message"`
+	Twin    *RouteTestTwin   `json:"twin,omitempty"` // as in RouteTest
+}
+
+// RouteOutcome says whether a message matches a route.
+type RouteOutcome string
+
+// The outcomes.
+const (
+	RouteMatches   RouteOutcome = "true"
+	RouteFails     RouteOutcome = "false"
+	RouteUndefined RouteOutcome = "undefined" // the message lacks something, or the condition is broken
+)
+
+// TestRoute says whether a message would match a route's condition. broken is not nil when that cannot be parsed.
+func (h *Hub) TestRoute(_ context.Context, t OneRouteTest) (outcome RouteOutcome, broken *query.SyntaxError) {
+	c, err := query.ParseRouteCondition(t.Route.Condition)
+	if errors.As(err, &broken) {
+		return RouteUndefined, broken
+	}
+	test := RouteTest{Message: t.Message, Twin: t.Twin}
+	switch matches, undefined := c.Matches(test.routeMessage(h)); {
+	case matches:
+		return RouteMatches, nil
+	case undefined:
+		return RouteUndefined, nil
+	}
+	return RouteFails, nil
 }
 
 // routeMessage returns the message as conditions see it.

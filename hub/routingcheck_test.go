@@ -175,3 +175,19 @@ func TestRoutesAreTriedWithAMessageThatIsNotSent(t *testing.T) {
 	wantAt(t, h, "cold")
 	wantAt(t, h, "events")
 }
+
+func TestARouteIsTriedBeforeTheHubHasIt(t *testing.T) {
+	h, _ := newTestHub(t)
+	for condition, want := range map[string]RouteOutcome{"": RouteMatches, "a = '1'": RouteMatches, "a = '2'": RouteFails, "b = '1'": RouteUndefined, "$twin.tags.x = 1": RouteMatches} {
+		got, broken := h.TestRoute(ctx, OneRouteTest{
+			Route: Route{Condition: condition}, Message: RouteTestMessage{AppProperties: map[string]string{"a": "1"}}, Twin: &RouteTestTwin{Tags: parseValue(t, `{"x":1}`)},
+		})
+		if got != want || broken != nil {
+			t.Errorf("%q: %s (%v), want %s", condition, got, broken, want)
+		}
+	}
+	got, broken := h.TestRoute(ctx, OneRouteTest{Route: Route{Condition: "a =\n'1' AND"}})
+	if got != RouteUndefined || broken == nil || broken.Line != 2 || broken.Column != 8 {
+		t.Errorf("%s, %v", got, broken)
+	}
+}
