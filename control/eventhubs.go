@@ -37,8 +37,8 @@ type EventHubs struct {
 
 // EventHubChange is the body of PUT /iolite/v1/eventhubs/{name}.
 type EventHubChange struct {
-	Partitions     int      `json:"partitions"`     // 1 to 32 [4]
-	ConsumerGroups []string `json:"consumerGroups"` // besides $Default
+	Partitions     int      `json:"partitions,omitempty"` // 1 to 32 [4]
+	ConsumerGroups []string `json:"consumerGroups"`       // besides $Default
 }
 
 // ConsumerGroup describes a consumer group and who reads for it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 
 	"github.com/Azure/go-amqp"
 
@@ -122,6 +123,9 @@ func kindOf(err error) Kind {
 	var refused *blob.Refusal
 	if errors.As(err, &refused) {
 		return kindOfStatus(refused.Status)
+	}
+	if strings.HasPrefix(err.Error(), "SASL ") && strings.Contains(err.Error(), "auth failed") { // go-amqp has no type for it
+		return Unauthorized
 	}
 	var timeout net.Error
 	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {

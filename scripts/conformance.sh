@@ -36,6 +36,7 @@ start() {
 
 have go go && start go
 have hostile go && start hostile
+have egress go && start egress
 have node node npm && start node
 have python python3 && start python
 have java java mvn && start java

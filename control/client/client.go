@@ -164,6 +164,12 @@ func (c *Client) SetRouting(ctx context.Context, to hub.Routing) (r hub.Routing,
 	return r, err
 }
 
+// EndpointHealth returns the health of the custom endpoints.
+func (c *Client) EndpointHealth(ctx context.Context) (e control.EndpointHealth, err error) {
+	_, err = c.call(ctx, http.MethodGet, "/iolite/v1/routing/health", nil, &e)
+	return e, err
+}
+
 // TestRoutes says which routes a message would match.
 func (c *Client) TestRoutes(ctx context.Context, test hub.RouteTest) (r control.RouteTestResult, err error) {
 	_, err = c.call(ctx, http.MethodPost, "/iolite/v1/routing/test", test, &r)

@@ -1,0 +1,120 @@
+package egress
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
+
+	"github.com/iolite-emulator/iolite/hub"
+)
+
+const (
+	azuritePort = "35680"
+	// azuriteString is the account of every Azurite (article "Use the Azurite emulator for local Azure Storage development").
+	azuriteString = "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;" +
+		"BlobEndpoint=http://" + nearAddress + ":" + azuritePort + "/devstoreaccount1;"
+)
+
+// newAzurite starts one that ends with the test, and returns a client of it.
+func newAzurite(t *testing.T) *azblob.Client {
+	t.Helper()
+	main := os.Getenv("IOLITE_AZURITE")
+	if main == "" {
+		lacks(t, "Azurite (npm)")
+	}
+	var log lockedBuffer
+	azurite := exec.Command("node", main, "--blobHost", nearAddress, "--blobPort", azuritePort, "--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck", "--silent")
+	azurite.Stdout, azurite.Stderr = &log, &log
+	must(t, azurite.Start())
+	t.Cleanup(func() {
+		_ = azurite.Process.Kill()
+		_ = azurite.Wait()
+		if t.Failed() {
+			t.Logf("--- Azurite\n%s", log.String())
+		}
+	})
+	c, err := azblob.NewClientFromConnectionString(azuriteString, nil)
+	must(t, err)
+	eventually(t, "Azurite answers", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := c.ServiceClient().GetProperties(ctx, nil)
+		return err == nil
+	})
+	return c
+}
+
+// line is what a blob holds for each message.
+type line struct {
+	EnqueuedTimeUtc  time.Time
+	Properties       map[string]string
+	SystemProperties map[string]string
+	Body             json.RawMessage
+}
+
+// lines reads every blob of a container.
+func lines(t *testing.T, c *azblob.Client, container string) (all []line, names []string) {
+	t.Helper()
+	pager := c.NewListBlobsFlatPager(container, nil)
+	for pager.More() {
+		page, err := pager.NextPage(deadline(t))
+		must(t, err)
+		for _, item := range page.Segment.BlobItems {
+			names = append(names, *item.Name)
+			blob, err := c.DownloadStream(deadline(t), container, *item.Name, nil)
+			must(t, err)
+			for d := json.NewDecoder(blob.Body); d.More(); {
+				var one line
+				must(t, d.Decode(&one))
+				all = append(all, one)
+			}
+			must(t, blob.Body.Close())
+		}
+	}
+	return all, names
+}
+
+func TestMessagesAreWrittenIntoAContainerInBatches(t *testing.T) {
+	c := newAzurite(t)
+	route(t, hub.Endpoints{StorageContainers: []hub.ContainerEndpoint{{
+		Name: "s", ConnectionString: azuriteString, ContainerName: "routed", Encoding: "JSON", FileNameFormat: "{YYYY}-{MM}-{DD}/{HH}.{mm}/{partition}/{iothub}.json", BatchFrequencyInSeconds: 60,
+	}}}, "s")
+	d := newDevice(t)
+	const n = 1000
+	d.send(t, numbered(0, n)...)
+	if got := health(t, "s"); got.WaitingMessages != n || got.HealthStatus != hub.HealthUnknown {
+		t.Fatalf("before its time: %+v", got)
+	}
+	_, err := near.control.Advance(deadline(t), time.Minute)
+	must(t, err)
+	// The container is not there: nothing is lost by that.
+	eventually(t, "the endpoint is unhealthy", func() bool { return health(t, "s").HealthStatus == hub.HealthUnhealthy })
+	if got := health(t, "s"); got.LastKnownError != "NotFound" || got.WaitingMessages != n {
+		t.Errorf("%+v", got)
+	}
+	_, err = c.CreateContainer(deadline(t), "routed", nil)
+	must(t, err)
+	eventually(t, "the batch is written", func() bool { return health(t, "s").WaitingMessages == 0 })
+	all, names := lines(t, c, "routed")
+	if len(all) != n || len(names) != 1 {
+		t.Fatalf("%d messages in %v", len(all), names)
+	}
+	state, err := near.control.Clock(deadline(t))
+	must(t, err)
+	if prefix := state.Now.UTC().Format("2006-01-02/15."); !strings.HasPrefix(names[0], prefix) || !strings.HasSuffix(names[0], "/iolite.json") {
+		t.Errorf("the blob is called %s, not %s...", names[0], prefix)
+	}
+	for i, one := range all {
+		if string(one.Body) != fmt.Sprintf(`{"n":%d}`, i) || one.Properties["level"] != "hot" || one.Properties["hub"] != "iolite" || one.SystemProperties["connectionDeviceId"] != d.id ||
+			one.SystemProperties["contentType"] != "application/json" || one.SystemProperties["messageId"] != "m1" || one.EnqueuedTimeUtc.IsZero() {
+			t.Fatalf("message %d is %+v, body %s", i, one, one.Body)
+		}
+	}
+}
