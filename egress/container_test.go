@@ -235,7 +235,8 @@ func TestALineIsWrittenAsDocumented(t *testing.T) {
 	for _, try := range []struct{ contentType, encoding, body, want string }{
 		{"", "", "", time + `"ewogImEiOiAxLjUwCn0="`},
 		{"application/json", "utf-8", "", `"contentType":"application/json","contentEncoding":"utf-8",` + time + `{"a":1.50}`},
-		{"Application/JSON; charset=utf-8", "UTF-8", "", `"contentType":"Application/JSON; charset=utf-8","contentEncoding":"UTF-8",` + time + `{"a":1.50}`},
+		{"Application/JSON", "UTF-8", "", `"contentType":"Application/JSON","contentEncoding":"UTF-8",` + time + `{"a":1.50}`},
+		{"application/json; charset=utf-8", "utf-8", "", `"contentType":"application/json; charset=utf-8","contentEncoding":"utf-8",` + time + `"ewogImEiOiAxLjUwCn0="`},
 		{"application/json", "", "", `"contentType":"application/json",` + time + `"ewogImEiOiAxLjUwCn0="`},
 		{"application/json", "utf-16", "", `"contentType":"application/json","contentEncoding":"utf-16",` + time + `"ewogImEiOiAxLjUwCn0="`},
 		{"text/plain", "utf-8", "", `"contentType":"text/plain","contentEncoding":"utf-8",` + time + `"ewogImEiOiAxLjUwCn0="`},

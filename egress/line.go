@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"mime"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -105,10 +104,7 @@ func appendBody(b []byte, e *store.Event) []byte {
 	return append(base64.StdEncoding.AppendEncode(b, e.Body), '"')
 }
 
+// isJSON is the rule of the article "Use IoT Hub message routing", section Azure Storage; both values in any case.
 func isJSON(e *store.Event) bool {
-	if !strings.EqualFold(e.ContentEncoding, "utf-8") {
-		return false
-	}
-	media, _, err := mime.ParseMediaType(e.ContentType)
-	return err == nil && media == "application/json"
+	return strings.EqualFold(e.ContentType, "application/json") && strings.EqualFold(e.ContentEncoding, "utf-8")
 }
