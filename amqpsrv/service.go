@@ -25,7 +25,7 @@ func (p *peer) service(l *amqp10.Link, resources ...string) (*hub.ServiceSession
 	p.mu.Lock()
 	p.services[s] = policyScope{principal.Policy, principal.Scope}
 	p.mu.Unlock()
-	s.OnEnded(func(e *hub.Error) { l.Detach(hubError(e)) })
+	s.OnEnded(func(e *hub.Error) { l.Detach(p.render(e)) })
 	return s, nil
 }
 

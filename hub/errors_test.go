@@ -75,3 +75,9 @@ func TestAsErrorHidesWhatIsNoHubError(t *testing.T) {
 		t.Error("the cause is lost for the log")
 	}
 }
+
+// errorOf is the hub error that err is, which a head renders.
+func errorOf(err error) *Error {
+	e, _ := AsError(err)
+	return e
+}

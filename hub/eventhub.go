@@ -402,7 +402,8 @@ func (s *ServiceSession) managed(ctx context.Context, name string) (*eventHub, e
 }
 
 // EventHub describes the event hub of a name, the built-in endpoint for the empty one. ServiceConnect. CodeEntityNotFound.
-func (s *ServiceSession) EventHub(ctx context.Context, name string) (EventHub, error) {
+func (s *ServiceSession) EventHub(ctx context.Context, name string) (_ EventHub, err error) {
+	defer func() { err = failed(opTelemetryRead, store.Key{}, err) }()
 	e, err := s.managed(ctx, name)
 	if err != nil {
 		return EventHub{}, err
@@ -433,7 +434,8 @@ type Partition struct {
 
 // Partition describes one partition of an event hub, of the built-in endpoint for the empty name. ServiceConnect. CodeEntityNotFound,
 // CodePartitionOutOfRange.
-func (s *ServiceSession) Partition(ctx context.Context, eventHub, id string) (Partition, error) {
+func (s *ServiceSession) Partition(ctx context.Context, eventHub, id string) (_ Partition, err error) {
+	defer func() { err = failed(opTelemetryRead, store.Key{}, err) }()
 	e, err := s.managed(ctx, eventHub)
 	if err != nil {
 		return Partition{}, err

@@ -72,7 +72,8 @@ type FileUploadResult struct {
 // CreateFileUpload begins an upload. The blob's name in the container is "{device id}/{blobName}". An upload is active until it is
 // completed or its SAS URI ends. CodeNoStorage, CodeArgumentInvalid (blobName), CodeTooManyUploads (ten are active), CodeInvalidStorage (the
 // container cannot be made), CodeClosed (a reset in this moment).
-func (s *DeviceSession) CreateFileUpload(ctx context.Context, blobName string) (FileUpload, error) {
+func (s *DeviceSession) CreateFileUpload(ctx context.Context, blobName string) (_ FileUpload, err error) {
+	defer func() { err = s.hub.did(opUploadStart, s.key, s.options.Conn, 0, err) }()
 	h := s.hub
 	if err := s.mayUpload(); err != nil {
 		return FileUpload{}, err
@@ -168,7 +169,8 @@ func correlationEnd(id string) (end time.Time, ok bool) {
 // CompleteFileUpload ends an upload, and notifies back ends of one that succeeded. CodeInvalidCorrelationID (unknown, another device's, or
 // completed before), CodeExpiredCorrelationID, CodeInvalidUploadStatus, CodeInvalidStorageOrBlob (the blob is not there: the upload stays
 // active), CodeNoStorage.
-func (s *DeviceSession) CompleteFileUpload(ctx context.Context, r FileUploadResult) error {
+func (s *DeviceSession) CompleteFileUpload(ctx context.Context, r FileUploadResult) (err error) {
+	defer func() { err = s.hub.did(opUploadEnd, s.key, s.options.Conn, 0, err) }()
 	h := s.hub
 	if err := s.mayUpload(); err != nil {
 		return err
@@ -204,14 +206,13 @@ func (h *Hub) unknownUpload(id string, err error) error {
 	return h.NewError(CodeInvalidCorrelationID)
 }
 
-// storageError logs why the storage failed; a device learns only that it did.
+// storageError is why the storage failed, for the log; a device learns only that it did.
 func (h *Hub) storageError(ctx context.Context, code Code, cause error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	e := h.NewError(code, "the storage cannot be used")
 	e.cause = cause
-	h.log.LogAttrs(ctx, slog.LevelWarn, "the storage of file uploads failed", slog.Any("cause", cause), slog.String("trackingId", e.TrackingID))
 	return e
 }
 

@@ -36,7 +36,7 @@ func TestTheHighestOwnerLevelReadsAlone(t *testing.T) {
 	wantCode(t, err, CodeEpochRequired)
 	_, _, err = claim(t, h, "late", 0)
 	wantCode(t, err, CodeEpochTooLow)
-	if !strings.HasPrefix(err.(*Error).Text, "Receiver 'one' with a higher epoch '1' already exists. Receiver 'late' with epoch 0 cannot be created.") {
+	if !strings.HasPrefix(errorOf(err).Text, "Receiver 'one' with a higher epoch '1' already exists. Receiver 'late' with epoch 0 cannot be created.") {
 		t.Error(err)
 	}
 	wantNoEnd(t, firstEnds)
@@ -79,7 +79,7 @@ func TestAtMostFiveReadersWithoutOwnerLevel(t *testing.T) {
 	}
 	_, _, err := claim(t, h, "", -1)
 	wantCode(t, err, CodeReceiverQuotaExceeded)
-	if want := "which is 5. List of connected receivers - a, nil, nil, nil, e."; !strings.HasSuffix(err.(*Error).Text, want) {
+	if want := "which is 5. List of connected receivers - a, nil, nil, nil, e."; !strings.HasSuffix(errorOf(err).Text, want) {
 		t.Errorf("%v, want ... %s", err, want)
 	}
 	last.Close()

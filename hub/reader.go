@@ -60,7 +60,8 @@ type EventReader struct {
 // events are counted from 0 again. ServiceConnect. CodeEntityNotFound for an unknown event hub or consumer group,
 // CodePartitionOutOfRange, CodeInvalidOffset and CodeInvalidSequence for a position behind the last event, CodeReceiverQuotaExceeded
 // for the sixth reader without owner level, CodeEpochTooLow and CodeEpochRequired for one that an owner keeps out.
-func (s *ServiceSession) OpenReader(ctx context.Context, o ReaderOptions) (*EventReader, error) {
+func (s *ServiceSession) OpenReader(ctx context.Context, o ReaderOptions) (_ *EventReader, err error) {
+	defer func() { err = failed(opTelemetryRead, store.Key{}, err) }()
 	era := s.hub.era.Load() // before anything is looked up
 	e, err := s.hub.findEventHub(o.EventHub)
 	if err != nil {

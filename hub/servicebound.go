@@ -76,7 +76,8 @@ func (q *serviceQueue) forget() {
 
 // subscribe pushes messages of q; the rules of DeviceSession.SubscribeC2D hold, but several subscriptions compete for the one queue. The
 // subscription ends with the session, and with a reset of the hub.
-func (s *ServiceSession) subscribe(q *serviceQueue, deliver func(store.Message) bool) (*Subscription, error) {
+func (s *ServiceSession) subscribe(q *serviceQueue, deliver func(store.Message) bool) (_ *Subscription, err error) {
+	defer func() { err = failed(q.op, store.Key{}, err) }()
 	era := s.hub.era.Load()
 	if err := s.need(context.Background(), auth.ServiceConnect, q.resource); err != nil {
 		return nil, err

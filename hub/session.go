@@ -333,7 +333,7 @@ func (s *DeviceSession) Lost(cause error) {
 	if s.ended.Load() != nil {
 		return
 	}
-	e := s.hub.NewError(CodeConnectionClosed, s.key.String())
+	e := newError(CodeConnectionClosed, s.hub.clock.Now()) // nobody is answered with it
 	e.Text, e.cause = "The connection ended without a goodbye", cause
 	s.close(e)
 }
