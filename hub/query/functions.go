@@ -170,13 +170,18 @@ func power(row Row, args []expr) value {
 	return ofNumber(ofFloat(math.Pow(x.num.float(), y.num.float())))
 }
 
-// asNumber turns a text into the number that it writes as JSON does.
+// asNumber turns a text into the number that it writes as JSON does; a + before it and white space around it do not matter, as in .NET.
 func asNumber(row Row, args []expr) value {
 	v := args[0].eval(row)
-	if s, ok := v.text(); ok {
-		return ofNumber(parseDecimal(s))
+	s, ok := v.text()
+	if !ok {
+		return v.numeric()
 	}
-	return v.numeric()
+	s = strings.TrimSpace(s)
+	if unsigned, signed := strings.CutPrefix(s, "+"); signed && !strings.HasPrefix(unsigned, "-") {
+		s = unsigned
+	}
+	return ofNumber(parseDecimal(s))
 }
 
 // indexOf returns where the second text begins in the first one, counted in characters from 0, or -1.

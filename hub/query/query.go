@@ -51,6 +51,8 @@
 // from a row has at most 16 KiB, or it is undefined. There are no regular expressions: the work for a row grows with the text of the query
 // and that of the row, not with their powers.
 //
+// Routes have a dialect of their own: RouteCondition says what is different there.
+//
 // Sources: articles "IoT Hub query language for device and module twins, jobs, and message routing", "Queries for IoT Hub device and module
 // twins", "Queries for IoT Hub jobs"; for undefined, "Equality and comparison operators in Azure Cosmos DB for NoSQL".
 package query
