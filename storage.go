@@ -38,6 +38,9 @@ func (e *Emulator) buildStorage(c *blob.Client) (hub.Storage, error) {
 	if slices.Contains(reserved, o.StorageContainer) {
 		return nil, fmt.Errorf("storage container: %q is a path of the hub's own", o.StorageContainer)
 	}
+	if !blob.IsContainerName(o.StorageContainer) {
+		return nil, fmt.Errorf("storage container: %q is no name of a container", o.StorageContainer)
+	}
 	if o.Storage != "" {
 		a, err := blob.ParseAccount(o.Storage)
 		if err == nil {

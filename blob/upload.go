@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -87,4 +88,18 @@ func (c *Client) bare(ctx context.Context, method, uri string) (*http.Response, 
 	req.Header.Set("X-Ms-Version", version)
 	resp, err := c.http.Do(req)
 	return resp, withoutURL(err)
+}
+
+// IsContainerName reports whether a container can be called so: 3 to 63 lower-case letters, digits and single hyphens inside (article "Naming and
+// referencing containers, blobs, and metadata").
+func IsContainerName(name string) bool {
+	if len(name) < 3 || len(name) > 63 || name[0] == '-' || name[len(name)-1] == '-' || strings.Contains(name, "--") {
+		return false
+	}
+	for i := range len(name) {
+		if c := name[i]; ('a' > c || c > 'z') && ('0' > c || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
 }

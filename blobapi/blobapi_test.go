@@ -411,7 +411,7 @@ func FuzzTarget(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if (target.level == atBlob) != (target.blob != "") || (target.level == atAccount) != (target.container == "") || target.container != "" && !isContainer(target.container) {
+		if (target.level == atBlob) != (target.blob != "") || (target.level == atAccount) != (target.container == "") || target.container != "" && !blob.IsContainerName(target.container) {
 			t.Errorf("%q: %+v", path, target)
 		}
 	})

@@ -30,12 +30,8 @@ type target struct {
 func (t target) key() store.BlobKey      { return store.BlobKey{Container: t.container, Name: t.blob} }
 func (t target) resource() blob.Resource { return blob.Resource{Container: t.container, Blob: t.blob} }
 
-// Limits of names (article "Naming and referencing containers, blobs, and metadata").
-const (
-	minContainer = 3
-	maxContainer = 63
-	maxBlobName  = 1024 // characters
-)
+// maxBlobName is in characters (article "Naming and referencing containers, blobs, and metadata").
+const maxBlobName = 1024
 
 // parseTarget takes an escaped path apart: /{account}[/{container}[/{blob}]] as with Azurite, or /{container}/{blob} of the one container
 // that is at the root. A blob's name may have slashes, escaped (Java) or not.
@@ -48,7 +44,7 @@ func (s *Server) parseTarget(path string) (target, error) {
 	switch {
 	case container == "":
 		return target{}, nil
-	case !isContainer(container):
+	case !blob.IsContainerName(container):
 		return target{}, refuse(invalidResourceName, "")
 	case rest == "":
 		return target{level: atContainer, container: container}, nil
@@ -61,19 +57,6 @@ func (s *Server) parseTarget(path string) (target, error) {
 		return target{}, refuse(invalidResourceName, "")
 	}
 	return target{atBlob, container, name}, nil
-}
-
-// isContainer reports whether a name is one of lower-case letters, digits and single hyphens inside.
-func isContainer(name string) bool {
-	if len(name) < minContainer || len(name) > maxContainer || name[0] == '-' || name[len(name)-1] == '-' || strings.Contains(name, "--") {
-		return false
-	}
-	for i := range len(name) {
-		if c := name[i]; ('a' > c || c > 'z') && ('0' > c || c > '9') && c != '-' {
-			return false
-		}
-	}
-	return true
 }
 
 // isBlobName reports whether a name can be that of a blob, and stand in XML 1.0.

@@ -19,9 +19,9 @@ import (
 )
 
 // another starts a second hub on free ports with the devices d0 to d7, for what the onlooker could not bear.
-func another(t *testing.T) *instance {
+func another(t *testing.T, more ...string) *instance {
 	t.Helper()
-	flags := []string{"--mqtt-port", "0", "--amqp-port", "0", "--https-port", "0", "--eventhub-port", "0", "--http-poll", "log"}
+	flags := append([]string{"--mqtt-port", "0", "--amqp-port", "0", "--https-port", "0", "--eventhub-port", "0", "--http-poll", "log"}, more...)
 	for i := range 8 {
 		flags = append(flags, "--device", fmt.Sprint("d", i))
 	}
