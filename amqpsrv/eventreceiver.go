@@ -70,7 +70,7 @@ func (p *peer) attachEventReceiver(l *amqp10.Link, a address) (amqp10.Node, *amq
 // open starts reading. The hub ends the link when it ends the reader.
 func (r *eventReceiver) open(o hub.ReaderOptions) (*hub.EventReader, *amqp10.Error) {
 	o.Name = r.link.Properties().Text("com.microsoft:receiver-name")
-	o.Ready = r.kick
+	o.Ready, o.Reuse = r.kick, true
 	o.Ended = func(e *hub.Error) { r.link.Detach(hubError(e)) }
 	reader, err := r.service.OpenReader(r.p.ctx, o)
 	if err != nil {

@@ -36,6 +36,7 @@ type rigOptions struct {
 	authOff bool
 	wrap    func(net.Conn) *door.Conn // [plain AMQP over TLS's door]
 	storage hub.Storage               // of file uploads [none]
+	engine  store.Engine              // [store.NewMemory]
 	log     io.Writer                 // [nowhere]; written to by one goroutine at a time
 }
 
@@ -49,8 +50,11 @@ func newRig(t testing.TB, o rigOptions) *rig {
 		log = slog.New(slog.NewTextHandler(o.log, nil))
 	}
 	r := &rig{t: t, clock: clock.NewManual(time.Date(2030, 1, 2, 3, 4, 5, 678000000, time.UTC))}
+	if o.engine == nil {
+		o.engine = store.NewMemory(store.MemoryOptions{})
+	}
 	var err error
-	r.hub, err = hub.New(hub.Config{Engine: store.NewMemory(store.MemoryOptions{}), Clock: r.clock, Logger: log, AuthOff: o.authOff, Storage: o.storage})
+	r.hub, err = hub.New(hub.Config{Engine: o.engine, Clock: r.clock, Logger: log, AuthOff: o.authOff, Storage: o.storage})
 	r.must(err)
 	r.server = New(Config{Hub: r.hub, Logger: log})
 	r.tcp, err = (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")

@@ -32,6 +32,7 @@ type ReaderOptions struct {
 	From       Position
 	OwnerLevel *int64 // epoch, not negative: who has the highest reads alone in its group; nil for a reader without
 	Name       string // of the receiver, for the errors that others get
+	Reuse      bool   // what Next returns is valid until the next call alone, and so costs nothing
 	// Ready is called, from any goroutine and without blocking, when there may be events after Next has returned none, or the hub has
 	// ended the reader; calls may be merged. [nobody is told]
 	Ready func()
@@ -46,7 +47,8 @@ type EventReader struct {
 	eventHub  *eventHub
 	o         ReaderOptions
 	partition int
-	next      int64  // sequence number of the next event to return
+	next      int64 // sequence number of the next event to return
+	memory    store.ReadMemory
 	cancel    func() // ends the watch
 
 	waiting atomic.Bool // Next has returned nothing and Ready was not called since
@@ -183,7 +185,13 @@ func (r *EventReader) read(ctx context.Context, limit int) ([]store.Event, error
 	if err := r.eventHub.expire(ctx, r.partition); err != nil {
 		return nil, err
 	}
-	events, err := r.eventHub.log.Read(ctx, r.partition, r.next, limit, readBytes)
+	var events []store.Event
+	var err error
+	if r.o.Reuse {
+		events, err = r.eventHub.log.ReadTo(ctx, &r.memory, r.partition, r.next, limit, readBytes)
+	} else {
+		events, err = r.eventHub.log.Read(ctx, r.partition, r.next, limit, readBytes)
+	}
 	if n := len(events); n > 0 {
 		r.next = events[n-1].Sequence + 1
 	}

@@ -12,3 +12,18 @@ func TestAppendDoesNotAllocatePerEvent(t *testing.T) {
 		t.Errorf("Append allocates %.2f times", n)
 	}
 }
+
+func TestReadingIntoTheSameMemoryDoesNotAllocate(t *testing.T) {
+	l := newLog(MemoryOptions{Partitions: 1, EventBytes: 8 << 20})
+	for range 1000 {
+		must(l.Append(ctx, 0, fullEvent()))
+	}
+	var memory ReadMemory
+	if n := testing.AllocsPerRun(100, func() {
+		if got := must(l.ReadTo(ctx, &memory, 0, 10, 100, 1<<20)); len(got) != 100 {
+			t.Fatalf("%d events", len(got))
+		}
+	}); n > 0 {
+		t.Errorf("ReadTo allocates %.2f times", n)
+	}
+}

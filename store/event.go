@@ -71,6 +71,8 @@ type EventLog interface {
 	// Read returns events from sequence number from on, at most limit events and, after the first, about maxBytes bytes. A
 	// from that is no longer kept reads from the oldest kept. No event yet is an empty result, not an error.
 	Read(ctx context.Context, partition int, from int64, limit, maxBytes int) ([]Event, error)
+	// ReadTo is Read into memory that is used again: what it returns is valid until memory is used for the next call.
+	ReadTo(ctx context.Context, memory *ReadMemory, partition int, from int64, limit, maxBytes int) ([]Event, error)
 	// SeekTime returns the sequence number of the first event enqueued at or after t, one past the last when there is none.
 	SeekTime(ctx context.Context, partition int, t time.Time) (int64, error)
 	// SeekOffset returns the sequence number of the first event whose offset is at least offset.
@@ -84,6 +86,25 @@ type EventLog interface {
 	Trim(ctx context.Context, partition int, before int64) error
 	// Evicted returns how many events have been dropped for the byte limit; those that Trim dropped do not count.
 	Evicted() int64
+}
+
+// ReadMemory is what a reader keeps between calls of ReadTo, so that reading allocates nothing. The zero value is ready to use.
+type ReadMemory struct {
+	events     []Event
+	properties []Property
+}
+
+// rest lets go of the events, which keep segments of the log alive, and of memory that only much to read needs: who has read
+// everything may wait long.
+func (m *ReadMemory) rest() {
+	const few = 16
+	if cap(m.events) > few || cap(m.properties) > 8*few {
+		*m = ReadMemory{}
+		return
+	}
+	clear(m.events[:cap(m.events)])
+	clear(m.properties[:cap(m.properties)])
+	m.events, m.properties = m.events[:0], m.properties[:0]
 }
 
 // EventHubs are the logs besides that of the built-in endpoint: event hubs that routes lead to, and what waits to be delivered to

@@ -177,13 +177,17 @@ func (p *memPartition) evictFor(bytes int64) {
 
 // Read implements EventLog. The events' texts and bodies point into the log's memory, which never changes: callers must not
 // change them either, and keep the segment they came from alive for as long as they keep them.
-func (l *memLog) Read(_ context.Context, partition int, from int64, limit, maxBytes int) ([]Event, error) {
+func (l *memLog) Read(ctx context.Context, partition int, from int64, limit, maxBytes int) ([]Event, error) {
+	return l.ReadTo(ctx, new(ReadMemory), partition, from, limit, maxBytes)
+}
+
+// ReadTo implements EventLog, as Read does.
+func (l *memLog) ReadTo(_ context.Context, memory *ReadMemory, partition int, from int64, limit, maxBytes int) ([]Event, error) {
 	p, err := l.partition(partition)
 	if err != nil {
 		return nil, err
 	}
-	var events []Event
-	var props []Property
+	events, props := memory.events[:0], memory.properties[:0]
 	for len(events) < limit {
 		s, first, ok := p.segmentAt(from)
 		if !ok {
@@ -202,6 +206,11 @@ func (l *memLog) Read(_ context.Context, partition int, from int64, limit, maxBy
 			at, from = at+1, from+1
 		}
 	}
+	if len(events) == 0 {
+		memory.rest()
+		return nil, nil
+	}
+	memory.events, memory.properties = events, props
 	return events, nil
 }
 

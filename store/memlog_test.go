@@ -342,3 +342,32 @@ func BenchmarkRead(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/100, "ns/event")
 }
+
+// What is read into used memory is what Read returns, and waiting keeps nothing of the log alive.
+func TestReadingIntoTheSameMemory(t *testing.T) {
+	l := newLog(MemoryOptions{Partitions: 1})
+	for i := range 100 {
+		e := fullEvent()
+		e.Body, e.Properties = fmt.Append(nil, i), e.Properties[:i%5]
+		must(l.Append(ctx, 0, e))
+	}
+	var memory ReadMemory
+	for from := int64(0); from < 100; from += 7 {
+		want := must(l.Read(ctx, 0, from, 7, 1<<20))
+		if diff := cmp.Diff(want, must(l.ReadTo(ctx, &memory, 0, from, 7, 1<<20))); diff != "" {
+			t.Fatalf("from %d (-Read +ReadTo):\n%s", from, diff)
+		}
+	}
+	if got := must(l.ReadTo(ctx, &memory, 0, 100, 7, 1<<20)); len(got) != 0 {
+		t.Fatal(got)
+	}
+	for _, e := range memory.events[:cap(memory.events)] {
+		if e.Body != nil || e.MessageID != "" {
+			t.Fatalf("%+v is kept", e)
+		}
+	}
+	must(l.ReadTo(ctx, &memory, 0, 0, 100, 1<<20))
+	if must(l.ReadTo(ctx, &memory, 0, 100, 100, 1<<20)); cap(memory.events) != 0 {
+		t.Errorf("room for %d events is kept", cap(memory.events))
+	}
+}
