@@ -23,7 +23,7 @@ var (
 // Parse reads a text that is one JSON value. Of members with the same name the last counts. The value keeps nothing of text. It fails with
 // ErrDeep, ErrEmpty, or an error that names the byte offset of what is no JSON.
 func Parse(text []byte) (Value, error) {
-	if v, ok := scan(text); ok {
+	if v, ok := Scan(text); ok {
 		return v, nil
 	}
 	return parse(text)

@@ -24,8 +24,9 @@ var scanners = sync.Pool{New: func() any { return new(scanner) }}
 // maxScratch is how many members or elements a scanner may have room for that is used again.
 const maxScratch = 256
 
-// scan returns the value that a text is; ok is false when it is no JSON, or nested too deep.
-func scan(text []byte) (v Value, ok bool) {
+// Scan is Parse for whoever does not ask what is wrong with a text: ok is false when it is not one JSON value, or nested too deep. A text that is
+// none costs no more than one that is.
+func Scan(text []byte) (v Value, ok bool) {
 	s := scanners.Get().(*scanner)
 	defer s.release()
 	s.text, s.at = text, 0

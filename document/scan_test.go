@@ -15,7 +15,7 @@ func FuzzScan(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		want, err := parse(text)
-		got, ok := scan(text)
+		got, ok := Scan(text)
 		if ok != (err == nil) {
 			t.Fatalf("%q: read %v, and encoding/json says %v", text, ok, err)
 		}

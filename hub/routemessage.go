@@ -183,8 +183,8 @@ func isJSONText(e *store.Event) bool {
 
 // parseObject reads a JSON object; Undefined for everything else.
 func parseObject(text []byte) document.Value {
-	v, err := document.Parse(bytes.TrimPrefix(text, []byte("\uFEFF")))
-	if err != nil || v.Kind() != document.Object {
+	v, ok := document.Scan(bytes.TrimPrefix(text, []byte("\uFEFF")))
+	if !ok || v.Kind() != document.Object {
 		return document.Value{}
 	}
 	return v
