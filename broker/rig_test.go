@@ -435,6 +435,13 @@ func (j *journal) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 func (j *journal) WithGroup(string) slog.Handler { return j }
 
+// clear forgets the records.
+func (j *journal) clear() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	*j.records = nil
+}
+
 // warned returns the warnings that name a rule.
 func (j *journal) warned(rule string) []record {
 	j.mu.Lock()

@@ -160,7 +160,7 @@ func TestOffencesCloseTheConnection(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r.t = t
-			*r.log.records = nil
+			r.log.clear()
 			c := r.connect("d1")
 			if _, err := c.conn.Write(test.bytes); err != nil {
 				t.Fatal(err)

@@ -2,6 +2,8 @@ package hub
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,12 +64,18 @@ func (s *DeviceSession) emptyMeter() {
 
 // emptyMeters brings the telemetry that connected identities have sent to the metrics.
 func (h *Hub) emptyMeters() {
-	for _, key := range h.peerKeys() {
-		if p := h.findPeer(key); p != nil {
+	var peers []*peer
+	for i := range h.shards {
+		s := &h.shards[i]
+		s.mu.Lock()
+		peers = slices.AppendSeq(peers[:0], maps.Values(s.peers))
+		s.mu.Unlock()
+		for _, p := range peers {
+			p.mu.Lock()
 			if p.session != nil {
 				p.session.emptyMeter()
 			}
-			h.unlockPeer(p)
+			p.mu.Unlock() // nothing has changed that unlock would have to do something about
 		}
 	}
 }
@@ -84,6 +92,7 @@ type quota struct {
 func (q *quota) begin() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.hub.emptyMeters()
 	q.base = q.hub.unitsUsed()
 	midnight := q.hub.clock.Now().UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)
 	if q.timer == nil {
@@ -107,9 +116,8 @@ func (q *quota) stop() {
 	q.timer.Stop()
 }
 
-// unitsUsed is how many messages of the daily quota were used since the hub's start.
+// unitsUsed is how many messages of the daily quota were used since the hub's start, as far as the meters have been emptied.
 func (h *Hub) unitsUsed() int64 {
-	h.emptyMeters()
 	n := h.metrics.units.Load()
 	for d := range doors {
 		n += h.metrics.telemetry[d].units.Load()
