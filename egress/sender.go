@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"maps"
 	"net"
 	"time"
 
@@ -53,6 +54,10 @@ func (e *Egress) sender(connectionString string, encode func(*store.Event) *amqp
 // of real time. An error that errors.Is ErrRefused concerns the next message alone. Messages after it may have been accepted, too; they are
 // not sent again as long as they come by the same sequence numbers.
 func (s *Sender) Deliver(ctx context.Context, messages []store.Event) (taken int, err error) {
+	if len(messages) == 0 {
+		return 0, nil
+	}
+	maps.DeleteFunc(s.ahead, func(sequence int64, _ bool) bool { return sequence < messages[0].Sequence }) // given up meanwhile
 	ctx, cancel := context.WithTimeout(ctx, deliverTime)
 	defer cancel()
 	kept := s.conn != nil

@@ -285,6 +285,25 @@ func TestOnlyARejectionThatBlamesTheMessageIsFinal(t *testing.T) {
 	}
 }
 
+func TestAcceptedMessagesThatWillNotComeAgainAreForgotten(t *testing.T) {
+	b := newBroker(t, nil, func(b *broker) {
+		b.settle = func(n int, d *amqp10.Delivery) {
+			if n == 0 {
+				d.Release()
+				return
+			}
+			d.Accept()
+		}
+	})
+	s := eventHub(t, b)
+	if taken, err := s.Deliver(testContext(t), events(0, 3)); taken != 0 || err == nil || len(s.ahead) != 2 {
+		t.Fatal(taken, err, s.ahead)
+	}
+	if taken, err := s.Deliver(testContext(t), events(3, 1)); taken != 1 || err != nil || len(s.ahead) != 0 {
+		t.Error(taken, err, s.ahead)
+	}
+}
+
 func reject(condition amqp10.Symbol) func(*amqp10.Delivery) {
 	return func(d *amqp10.Delivery) { d.Reject(&amqp10.Error{Condition: condition, Description: "no"}) }
 }

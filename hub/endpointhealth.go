@@ -79,11 +79,14 @@ func (o *outlet) attempting() {
 	o.health.LastSendAttempt = o.hub.clock.Now()
 }
 
-// healthy notes an attempt that went well.
-func (o *outlet) healthy() {
+// healthy notes an attempt that was answered, and whether messages were taken.
+func (o *outlet) healthy(took bool) {
 	o.mu.Lock()
 	before := o.health.Status
-	o.health.Status, o.health.LastSuccessfulSendAttempt = HealthHealthy, o.health.LastSendAttempt
+	o.health.Status = HealthHealthy
+	if took {
+		o.health.LastSuccessfulSendAttempt = o.health.LastSendAttempt
+	}
 	o.mu.Unlock()
 	if before == HealthUnhealthy || before == HealthDead {
 		o.note(slog.LevelInfo, "endpointHealthy", "the endpoint takes messages again")

@@ -181,20 +181,15 @@ func (o *outlet) step(ctx context.Context) (pause time.Duration, idle bool) {
 	}
 	if taken > 0 {
 		o.took(messages[:taken])
+		o.works(true)
 	}
 	switch {
-	case err == nil:
-		o.works()
+	case err == nil || ctx.Err() != nil:
 		return 0, false
 	case errors.Is(err, ErrUndeliverable) && taken < len(messages):
-		o.works()
+		o.works(taken > 0)
 		o.skip(&messages[taken], err)
 		return 0, false
-	case ctx.Err() != nil:
-		return 0, false
-	}
-	if taken > 0 {
-		o.works()
 	}
 	return o.failed(messages[taken:], err), false
 }
@@ -325,10 +320,10 @@ func (o *outlet) failed(messages []store.Event, err error) time.Duration {
 	return o.wait
 }
 
-// works notes that the endpoint takes messages.
-func (o *outlet) works() {
+// works notes that the endpoint is there, and whether it has just taken messages.
+func (o *outlet) works(took bool) {
 	o.failing, o.wait = time.Time{}, 0
-	o.healthy()
+	o.healthy(took)
 }
 
 // note writes a log line in the words of IoT Hub's resource logs (article "Troubleshoot message routing", section Operation names).

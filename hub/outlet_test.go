@@ -258,6 +258,14 @@ func TestAMessageThatAnEndpointRefusesIsDroppedAndTheNextGoesOn(t *testing.T) {
 	}
 }
 
+func TestARefusalIsNoSuccess(t *testing.T) {
+	h, _, sinks, s := newOutletHub(t, toQueue("x"))
+	sinks.last().set(func(s *testSink) { s.never = []string{"a"} })
+	sendBodies(t, s, "a")
+	eventually(t, "the refusal is known", func() bool { return h.EndpointHealth()[0].LastKnownError != "" })
+	wantHealth(t, h, EndpointHealth{EndpointID: "q", Status: HealthHealthy, LastKnownError: "InvalidMessage", LastKnownErrorTime: start, LastSendAttempt: start})
+}
+
 func TestWhatWasTakenBeforeAnErrorIsNotSentAgain(t *testing.T) {
 	h, c, sinks, s := newOutletHub(t, toQueue("x"))
 	sinks.last().set(func(s *testSink) { s.most = 2 })

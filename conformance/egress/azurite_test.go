@@ -81,11 +81,19 @@ func lines(t *testing.T, c *azblob.Client, container string) (all []line, names 
 	return all, names
 }
 
+// containers are endpoints that write into one container, under the same names.
+func containers(names ...string) (e hub.Endpoints) {
+	for _, name := range names {
+		e.StorageContainers = append(e.StorageContainers, hub.ContainerEndpoint{
+			Name: name, ConnectionString: azuriteString, ContainerName: "routed", Encoding: "JSON", FileNameFormat: "{YYYY}-{MM}-{DD}/{HH}.{mm}/{partition}/{iothub}.json", BatchFrequencyInSeconds: 60,
+		})
+	}
+	return e
+}
+
 func TestMessagesAreWrittenIntoAContainerInBatches(t *testing.T) {
 	c := newAzurite(t)
-	route(t, hub.Endpoints{StorageContainers: []hub.ContainerEndpoint{{
-		Name: "s", ConnectionString: azuriteString, ContainerName: "routed", Encoding: "JSON", FileNameFormat: "{YYYY}-{MM}-{DD}/{HH}.{mm}/{partition}/{iothub}.json", BatchFrequencyInSeconds: 60,
-	}}}, "s")
+	route(t, containers("s"), "s")
 	d := newDevice(t)
 	const n = 1000
 	d.send(t, numbered(0, n)...)
@@ -115,6 +123,40 @@ func TestMessagesAreWrittenIntoAContainerInBatches(t *testing.T) {
 		if string(one.Body) != fmt.Sprintf(`{"n":%d}`, i) || one.Properties["level"] != "hot" || one.Properties["hub"] != "iolite" || one.SystemProperties["connectionDeviceId"] != d.id ||
 			one.SystemProperties["contentType"] != "application/json" || one.SystemProperties["messageId"] != "m1" || one.EnqueuedTimeUtc.IsZero() {
 			t.Fatalf("message %d is %+v, body %s", i, one, one.Body)
+		}
+	}
+}
+
+// The blobs have more than 8 MiB, so that they are put in blocks, and both endpoints want the same name.
+func TestLargeBatchesOfOneNameDoNotReplaceEachOther(t *testing.T) {
+	c := newAzurite(t)
+	_, err := c.CreateContainer(deadline(t), "routed", nil)
+	must(t, err)
+	route(t, containers("one", "two"), "one", "two")
+	d := newDevice(t)
+	const n = 60
+	body := `"` + strings.Repeat("x", 200_000) + `"`
+	for range n {
+		d.send(t, body)
+	}
+	state, err := near.control.Clock(deadline(t))
+	must(t, err)
+	wait := time.Minute
+	if state.Now.Second() > 30 {
+		wait += 30 * time.Second // both are to write within the same minute
+	}
+	_, err = near.control.Advance(deadline(t), wait)
+	must(t, err)
+	for _, name := range []string{"one", "two"} {
+		eventually(t, "the batch is written", func() bool { return health(t, name).WaitingMessages == 0 })
+	}
+	all, names := lines(t, c, "routed")
+	if len(all) != 2*n || len(names) != 2 || names[1] != names[0]+"_01" {
+		t.Fatalf("%d messages in %v", len(all), names)
+	}
+	for _, one := range all {
+		if string(one.Body) != body {
+			t.Fatalf("a body has %d bytes", len(one.Body))
 		}
 	}
 }
