@@ -11,15 +11,17 @@ import uamqp
 from azure.core.credentials import AccessToken
 
 DEADLINE_SECONDS = 30
+TOKEN_TYPE = b"servicebus.windows.net:sastoken"
 
 
 class FeedbackReader:
-    """A receiver on /messages/serviceBound/feedback that completes every record it reads."""
+    """A receiver on /messages/serviceBound/feedback that completes every batch it reads, unless it is to settle none."""
 
-    def __init__(self, hub):
+    def __init__(self, hub, settle=True):
         self._client = uamqp.ReceiveClient(
-            f"amqps://{hub.address}/messages/serviceBound/feedback", auth=policy_auth(hub), prefetch=10
+            f"amqps://{hub.address}/messages/serviceBound/feedback", auth=policy_auth(hub), prefetch=10, auto_complete=False
         )
+        self._settle = settle
         self._records = []
 
     def __enter__(self):
@@ -31,16 +33,27 @@ class FeedbackReader:
 
     def of(self, device_id):
         """Waits for the first record about the device."""
+        return self._wait(device_id, lambda records: records)[0]
+
+    def until(self, device_id, message_id):
+        """Waits for the record about a message of the device; returns those about the device."""
+        return self._wait(device_id, lambda records: message_id in [record["originalMessageId"] for record in records])
+
+    def _wait(self, device_id, enough):
         deadline = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < deadline:
-            for record in self._records:
-                if record["deviceId"] == device_id:
-                    return record
-            for message in self._client.receive_message_batch(max_batch_size=10, timeout=500):
-                assert message.properties.content_type == b"application/vnd.microsoft.iothub.feedback.json"
-                self._records += json.loads(b"".join(message.get_data()))
+            records = [record for record in self._records if record["deviceId"] == device_id]
+            if enough(records):
+                return records
+            self._receive()
+        raise AssertionError(f"{records} about {device_id} after {DEADLINE_SECONDS} s")
+
+    def _receive(self):
+        for message in self._client.receive_message_batch(max_batch_size=10, timeout=500):
+            assert message.properties.content_type == b"application/vnd.microsoft.iothub.feedback.json"
+            self._records += json.loads(b"".join(message.get_data()))
+            if self._settle:
                 message.accept()
-        raise AssertionError(f"no feedback about {device_id} after {DEADLINE_SECONDS} s")
 
 
 def policy_auth(hub):
@@ -53,7 +66,7 @@ def policy_auth(hub):
         return AccessToken(sas_token(host, key, expiry, policy), expiry)
 
     return uamqp.authentication.JWTTokenAuth(
-        f"https://{host}", f"https://{host}", token, token_type=b"servicebus.windows.net:sastoken"
+        f"https://{host}", f"https://{host}", token, token_type=TOKEN_TYPE
     )
 
 

@@ -10,7 +10,7 @@ from azure.eventhub.exceptions import AuthenticationError, EventHubError
 
 from eventhub import each_door, signed, token
 from events import FAST, Reader
-from feedback import sas_token
+from feedback import TOKEN_TYPE, sas_token
 
 EVENT_HUB = "/iolite"
 
@@ -76,7 +76,7 @@ def receive(hub, scope, path):
         return AccessToken(token(hub, scope), int(time.time()) + 3600)
 
     uri = f"sb://{hub.address}{scope}"
-    auth = uamqp.authentication.JWTTokenAuth(uri, uri, get_token, token_type=b"servicebus.windows.net:sastoken")
+    auth = uamqp.authentication.JWTTokenAuth(uri, uri, get_token, token_type=TOKEN_TYPE)
     client = uamqp.ReceiveClient(f"amqps://{hub.address}{path}", auth=auth, prefetch=1)
     try:
         return client.receive_message_batch(max_batch_size=1, timeout=500)
