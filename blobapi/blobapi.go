@@ -84,13 +84,12 @@ var operations = []operation{
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin(w, r)
-	body := patient(w, r.Body)
-	if err := s.serve(w, r, body); err != nil {
-		s.fail(w, r, body, err)
+	if err := s.serve(w, r); err != nil {
+		s.fail(w, r, err)
 	}
 }
 
-func (s *Server) serve(w http.ResponseWriter, r *http.Request, body io.Reader) error {
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return refuse(invalidQueryParameterValue, "the query is malformed")
@@ -99,7 +98,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, body io.Reader) e
 	if err != nil {
 		return err
 	}
-	req := &request{r, query, t, grant{}, s.clock.Now(), body}
+	req := &request{r, query, t, grant{}, s.clock.Now(), patient(w, r.Body)}
 	op, err := findOperation(req)
 	if err != nil {
 		return err

@@ -122,14 +122,15 @@ type errorBody struct {
 	Authentication string `xml:"AuthenticationErrorDetail,omitempty"`
 }
 
-// maxDrain is how much of a refused body is read all the same, so that its sender gets to read the answer. Bytes.
+// maxDrain is how much of a refused body is read all the same, so that its sender gets to read the answer. Bytes. It has no more time than the
+// door gives any request: who sends it may have proved nothing.
 const maxDrain = 64 << 20
 
 // fail answers with err.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, body io.Reader, err error) {
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	f := s.failureOf(r, err)
 	if r.Header.Get("Expect") == "" { // who waits for a word before the body has not sent it
-		_, _ = io.CopyN(io.Discard, body, maxDrain)
+		_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
 	}
 	row, h := table[f.code], w.Header()
 	h["x-ms-error-code"] = []string{string(f.code)}
