@@ -32,6 +32,7 @@ type cli struct {
 	Query       queryCmd       `cmd:"" help:"Ask in IoT Hub's query language; one JSON object a line."`
 	Monitor     monitorCmd     `cmd:"" help:"Follow telemetry, and other events that are routed to the built-in endpoint."`
 	Send        sendCmd        `cmd:"" help:"Send one cloud-to-device message."`
+	Routing     routingCmd     `cmd:"" help:"Show, set and try where messages go: routes, endpoints, enrichments."`
 	Certs       certsCmd       `cmd:"" help:"The development CA: export it, trust it, print environment lines."`
 	Violations  violationsCmd  `cmd:"" help:"List the HTTP poll violations; exit with 3 if there are any."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Exit with 0 if the hub is ready, with 1 if not."`

@@ -176,6 +176,12 @@ func (c *Client) TestRoutes(ctx context.Context, test hub.RouteTest) (r control.
 	return r, err
 }
 
+// TestRoute says whether a message would match a route that need not be there.
+func (c *Client) TestRoute(ctx context.Context, test hub.OneRouteTest) (r control.OneRouteTestResult, err error) {
+	_, err = c.call(ctx, http.MethodPost, "/iolite/v1/routing/testroute", test, &r)
+	return r, err
+}
+
 // Connections lists the connected devices and modules.
 func (c *Client) Connections(ctx context.Context) ([]control.Connection, error) {
 	var list control.Connections

@@ -104,6 +104,9 @@ func TestEveryCallReachesTheAPI(t *testing.T) {
 	if r, err := c.TestRoutes(ctx, hub.RouteTest{Message: hub.RouteTestMessage{AppProperties: map[string]string{"a": "b"}}}); err != nil || len(r.Routes) != 1 || r.Endpoints[0] != "hot" {
 		t.Errorf("test %+v (%v)", r, err)
 	}
+	if r, err := c.TestRoute(ctx, hub.OneRouteTest{Route: hub.Route{Condition: "a ="}}); err != nil || r.Result != hub.RouteUndefined || r.Details == nil {
+		t.Errorf("test of one route %+v (%v)", r, err)
+	}
 	if n, err := c.Disconnect(ctx, "a/b%2F"); err != nil || n != 0 {
 		t.Errorf("disconnected %d (%v)", n, err)
 	}
