@@ -130,11 +130,11 @@ func (r *eventReceiver) Settled(l *amqp10.Link, id uint32, _ []byte, st amqp10.D
 
 // Detached implements amqp10.Node.
 func (r *eventReceiver) Detached(_ *amqp10.Link, _ *amqp10.Error) {
-	r.reader.Close() // at once: somebody may wait for the place
 	r.mu.Lock()
 	r.gone = true
 	idle := !r.running
 	r.mu.Unlock()
+	r.reader.Close() // at once: somebody may wait for the place
 	if idle {
 		r.p.leaveService(r.service)
 	}
@@ -201,7 +201,7 @@ func (r *eventReceiver) fill() bool {
 	r.waiting, r.next = nil, 0
 	events, err := r.reader.Next(r.p.ctx, int(min(r.link.Credit(), readAhead)))
 	if err != nil {
-		r.link.Detach(r.p.asError(err))
+		r.fail(err)
 		return false
 	}
 	if len(events) == 0 {
@@ -211,11 +211,21 @@ func (r *eventReceiver) fill() bool {
 	return true
 }
 
+// fail detaches the link, unless that is why reading fails.
+func (r *eventReceiver) fail(err error) {
+	r.mu.Lock()
+	gone := r.gone
+	r.mu.Unlock()
+	if !gone {
+		r.link.Detach(r.p.asError(err))
+	}
+}
+
 // transfer sends what waits; false when the link takes no more for now.
 func (r *eventReceiver) transfer() bool {
 	last, err := r.lastEnqueued()
 	if err != nil {
-		r.link.Detach(r.p.asError(err))
+		r.fail(err)
 		return false
 	}
 	for ; r.next < len(r.waiting); r.next++ {

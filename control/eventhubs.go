@@ -3,6 +3,7 @@ package control
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/iolite-emulator/iolite/hub"
@@ -18,6 +19,9 @@ type EventHub struct {
 	CreatedAt      time.Time   `json:"createdAt"`
 	Partitions     []Partition `json:"partitions"`
 	ConsumerGroups []string    `json:"consumerGroups"`
+
+	ConnectionString         string `json:"connectionString"`         // over TLS
+	EmulatorConnectionString string `json:"emulatorConnectionString"` // plain AMQP, with UseDevelopmentEmulator=true
 }
 
 // Partition describes a partition, as $management does.
@@ -60,6 +64,9 @@ type Reader struct {
 // eventHub describes one event hub with its partitions.
 func (s *Server) eventHub(r *http.Request, admin *hub.ServiceSession, e *hub.EventHub) (EventHub, error) {
 	out := EventHub{Name: e.Name, BuiltIn: e.BuiltIn, CreatedAt: e.Created, Partitions: []Partition{}, ConsumerGroups: e.ConsumerGroups}
+	info := s.Info()
+	out.ConnectionString = forEntity(info.EventHubsConnectionString, info.Hub, e.Name)
+	out.EmulatorConnectionString = forEntity(info.EmulatorConnectionString, info.Hub, e.Name)
 	for _, id := range e.PartitionIDs {
 		info, err := admin.Partition(r.Context(), e.Name, id)
 		if err != nil {
@@ -68,6 +75,11 @@ func (s *Server) eventHub(r *http.Request, admin *hub.ServiceSession, e *hub.Eve
 		out.Partitions = append(out.Partitions, partitionOf(&info))
 	}
 	return out, nil
+}
+
+// forEntity is the built-in endpoint's connection string for another event hub.
+func forEntity(connection, builtIn, name string) string {
+	return strings.TrimSuffix(connection, "EntityPath="+builtIn) + "EntityPath=" + name
 }
 
 func partitionOf(info *hub.Partition) Partition {

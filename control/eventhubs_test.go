@@ -10,7 +10,7 @@ import (
 func TestEventHubsAndConsumerGroupsAreMadeListedAndDeleted(t *testing.T) {
 	r := newRig(t)
 	r.ask("GET", "/iolite/v1/eventhubs", "").want(200).has(`"name": "iolite"`).has(`"builtIn": true`).has(`"lastEnqueuedOffset": "-1"`).has(`"$Default"`)
-	r.ask("PUT", "/iolite/v1/eventhubs/Alerts", "").want(200).has(`"id": "3"`)
+	r.ask("PUT", "/iolite/v1/eventhubs/Alerts", "").want(200).has(`"id": "3"`).has(`EntityPath=Alerts"`)
 	r.ask("PUT", "/iolite/v1/eventhubs/alerts", `{"partitions":4,"consumerGroups":["dashboard"]}`).want(200).has(`"name": "Alerts"`).has(`"dashboard"`)
 	r.ask("PUT", "/iolite/v1/eventhubs/alerts", `{"partitions":5}`).want(400).has("4 partitions already")
 	r.ask("PUT", "/iolite/v1/eventhubs/alerts", `{"partition":4}`).want(400).has("unknown field")

@@ -25,11 +25,15 @@ func newGroup(t *testing.T, eventHub string) string {
 // once keeps azeventhubs from trying again what is refused for good.
 var once = azeventhubs.RetryOptions{MaxRetries: -1}
 
+// entity is the connection string of an event hub, which need not be there.
+func entity(eventHub string) string {
+	return strings.Replace(running.backend.Info().EmulatorConnectionString, ";EntityPath=iolite", ";EntityPath="+eventHub, 1)
+}
+
 // consumer is an azeventhubs client that tries once.
 func consumer(t *testing.T, eventHub, group string) *azeventhubs.ConsumerClient {
 	t.Helper()
-	connection := strings.Replace(running.backend.Info().EmulatorConnectionString, ";EntityPath=iolite", ";EntityPath="+eventHub, 1)
-	c, err := azeventhubs.NewConsumerClientFromConnectionString(connection, "", group, &azeventhubs.ConsumerClientOptions{RetryOptions: once})
+	c, err := azeventhubs.NewConsumerClientFromConnectionString(entity(eventHub), "", group, &azeventhubs.ConsumerClientOptions{RetryOptions: once})
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Close(context.Background())) })
 	return c
@@ -119,12 +123,14 @@ func TestAzeventhubsIsRefusedWhatIsNotThere(t *testing.T) {
 // An event hub beside the built-in one takes producers, and is read on every door; the built-in one takes none.
 func TestAzeventhubsProducesAndConsumes(t *testing.T) {
 	name := "hub-" + strings.ToLower(rand.Text()[:8])
-	_, err := running.control.PutEventHub(deadline(t), name, control.EventHubChange{Partitions: 3})
+	made, err := running.control.PutEventHub(deadline(t), name, control.EventHubChange{Partitions: 3})
 	must(t, err)
+	if made.EmulatorConnectionString != entity(name) {
+		t.Errorf("the connection string is %q", made.EmulatorConnectionString)
+	}
 	t.Cleanup(func() { must(t, running.control.DeleteEventHub(context.Background(), name)) })
 	producer := func(eventHub string) *azeventhubs.ProducerClient {
-		connection := strings.Replace(running.backend.Info().EmulatorConnectionString, ";EntityPath=iolite", ";EntityPath="+eventHub, 1)
-		p, err := azeventhubs.NewProducerClientFromConnectionString(connection, "", &azeventhubs.ProducerClientOptions{RetryOptions: once})
+		p, err := azeventhubs.NewProducerClientFromConnectionString(entity(eventHub), "", &azeventhubs.ProducerClientOptions{RetryOptions: once})
 		must(t, err)
 		t.Cleanup(func() { must(t, p.Close(context.Background())) })
 		return p
