@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"os/signal"
@@ -14,12 +15,16 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/hooks/auth"
+	"github.com/mochi-mqtt/server/v2/listeners"
 )
 
 // runPeer is the program that the emulator is compared with: no rules, no memory, the least that answers. It ends with SIGTERM.
 func runPeer(args []string) error {
 	flags := flag.NewFlagSet("peer", flag.ContinueOnError)
-	kind := flags.String("kind", "", "mqtt, gathered, http or start")
+	kind := flags.String("kind", "", "mqtt, gathered, mochi, mochi-ws, http or start")
 	address := flags.String("address", "127.0.0.1:0", "address and port to listen on; only the address for start")
 	control := flags.String("control", "", "of start: where GET /readyz is answered")
 	certs := flags.String("certs", "", "directory of "+certFile+" and "+keyFile)
@@ -38,6 +43,10 @@ func runPeer(args []string) error {
 		return serveTLS(ctx, *address, config, answerEach)
 	case "gathered":
 		return serveTLS(ctx, *address, config, answerGathered)
+	case "mochi":
+		return serveMochi(ctx, listeners.NewTCP(listeners.Config{ID: "mqtt", Address: *address, TLSConfig: config}))
+	case "mochi-ws":
+		return serveMochi(ctx, listeners.NewWebsocket(listeners.Config{ID: "mqtt", Address: *address, TLSConfig: config}))
 	case "http":
 		return serveNoContent(ctx, *address, config)
 	case "start":
@@ -66,6 +75,22 @@ func serveTLS(ctx context.Context, address string, config *tls.Config, head func
 			head(c)
 		}()
 	}
+}
+
+// serveMochi is a bare mochi that lets everybody in.
+func serveMochi(ctx context.Context, l listeners.Listener) error {
+	server := mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err := server.AddHook(new(auth.AllowHook), nil); err != nil {
+		return err
+	}
+	if err := server.AddListener(l); err != nil {
+		return err
+	}
+	if err := server.Serve(); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return server.Close()
 }
 
 // serveNoContent answers every request with 204, once it has read the body.

@@ -27,13 +27,19 @@ type process struct {
 
 // start runs a command with the environment of this one, less the variables that would configure an emulator.
 func start(name string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(name, args...), stderr: new(bytes.Buffer), ended: make(chan struct{})}
-	p.cmd.Stderr = p.stderr
+	command := exec.Command(name, args...)
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "IOLITE_") {
-			p.cmd.Env = append(p.cmd.Env, v)
+			command.Env = append(command.Env, v)
 		}
 	}
+	return startCommand(command)
+}
+
+// startCommand runs a command as it is.
+func startCommand(command *exec.Cmd) (*process, error) {
+	p := &process{cmd: command, stderr: new(bytes.Buffer), ended: make(chan struct{})}
+	p.cmd.Stderr = p.stderr
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -168,7 +168,7 @@ func (b *bench) addPeers(list []benchCase, servers *[]*process) error {
 }
 
 // peers are the servers to compare with; a nil one is left out.
-type peers struct{ mosquitto, floor, gathered, http *peerProcess }
+type peers struct{ mosquitto, rabbitmq, mochi, mochiWS, floor, gathered, http *peerProcess }
 
 func (b *bench) startPeers(servers *[]*process) (p peers, err error) {
 	keep := func(started *peerProcess, err error) (*peerProcess, error) {
@@ -180,6 +180,17 @@ func (b *bench) startPeers(servers *[]*process) (p peers, err error) {
 	if p.mosquitto, err = keep(b.startMosquitto()); err == errNoMosquitto {
 		fmt.Fprintln(os.Stderr, err)
 	} else if err != nil {
+		return p, err
+	}
+	if p.rabbitmq, err = keep(b.startRabbitMQ()); err == errNoRabbitMQ {
+		fmt.Fprintln(os.Stderr, err)
+	} else if err != nil {
+		return p, err
+	}
+	if p.mochi, err = keep(b.startPeer("mochi")); err != nil {
+		return p, err
+	}
+	if p.mochiWS, err = keep(b.startPeer("mochi-ws")); err != nil {
 		return p, err
 	}
 	if p.floor, err = keep(b.startPeer("mqtt")); err != nil {
@@ -238,10 +249,16 @@ func (b *bench) peersOf(p peers, group string) (list []target) {
 		}
 		list = append(list, t)
 	}
+	rabbitmq := func(links int) {
+		if p.rabbitmq != nil {
+			list = append(list, target{name: "RabbitMQ", process: p.rabbitmq.process, dial: p.rabbitmq.dialAMQP(b.peerTLS, links)})
+		}
+	}
 	switch group {
 	case groupMQTT:
 		mosquitto(false, p.mosquitto.dialMQTT(b.peerTLS))
-		list = append(list, target{name: "bare Go", process: p.floor.process, dial: p.floor.dialMQTT(b.peerTLS)},
+		list = append(list, target{name: "bare mochi", process: p.mochi.process, dial: p.mochi.dialMQTT(b.peerTLS)},
+			target{name: "bare Go", process: p.floor.process, dial: p.floor.dialMQTT(b.peerTLS)},
 			target{name: "bare Go, gathered", process: p.gathered.process, dial: p.gathered.dialMQTT(b.peerTLS)})
 	case groupMQTTRead:
 		mosquitto(true, p.mosquitto.dialMQTT(b.peerTLS))
@@ -249,6 +266,13 @@ func (b *bench) peersOf(p peers, group string) (list []target) {
 		mosquitto(false, func(i int, limit time.Duration) (sender, error) {
 			return dialWebSocket(p.mosquitto.webSocket, "/mqtt", b.peerTLS, mqttLogin{clientID: deviceID(i)}, eventsTopic(i), limit)
 		})
+		list = append(list, target{name: "bare mochi", process: p.mochiWS.process, dial: func(i int, limit time.Duration) (sender, error) {
+			return dialWebSocket(p.mochiWS.address, "/", b.peerTLS, mqttLogin{clientID: deviceID(i)}, eventsTopic(i), limit)
+		}})
+	case groupAMQP:
+		rabbitmq(1)
+	case groupLinks:
+		rabbitmq(b.conns)
 	case groupHTTPS:
 		list = append(list, target{name: "bare net/http", process: p.http.process, dial: func(_ int, limit time.Duration) (sender, error) {
 			return dialHTTPS(p.http.address, "/", "none", b.peerTLS, limit)
