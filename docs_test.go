@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -89,5 +90,34 @@ func TestMetricsPageHasTheMetricsOfTheCode(t *testing.T) {
 	}
 	if diff := cmp.Diff(code, page); diff != "" {
 		t.Errorf("docs/metrics.md and hub.DocumentedMetrics differ (-code +page):\n%s", diff)
+	}
+}
+
+// TestOneLogKeyForIdentities keeps the rooms from naming devices and modules in words of their own, or without the hub's category.
+func TestOneLogKeyForIdentities(t *testing.T) {
+	line := regexp.MustCompile(`\.log\.(With|Debug|Info|Warn|Error|ErrorContext)\((.*)`)
+	other := regexp.MustCompile(`"(device|module|identity|deviceID|moduleID)"`)
+	for _, room := range []string{"hub", "broker", "amqpsrv", "httpapi", "egress", "door"} {
+		files, err := filepath.Glob(filepath.Join(room, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatal(room, err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, call := range line.FindAllString(string(text), -1) {
+				switch {
+				case other.MatchString(call):
+					t.Errorf("%s: the keys are deviceId and moduleId: %s", file, call)
+				case room != "hub" && !strings.Contains(call, "ategory") && !strings.Contains(call, ".With(") && !strings.Contains(call, `"door"`):
+					t.Errorf("%s: no category: %s", file, call)
+				}
+			}
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/iolite-emulator/iolite/door"
+	"github.com/iolite-emulator/iolite/hub"
 )
 
 // upgrader has no sub-protocols of its own: the answer echoes the very token that was offered, upper case from the C SDK.
@@ -69,7 +70,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, spoken ...subpr
 	}
 	ws, err := upgrader.Upgrade(w, r, http.Header{"Sec-Websocket-Protocol": {token}})
 	if err != nil {
-		s.log.Debug("WebSocket upgrade failed", "remote", r.RemoteAddr, "error", err)
+		s.log.Debug("WebSocket upgrade failed", "category", hub.Connections, "remote", r.RemoteAddr, "error", err)
 		return
 	}
 	c := wireOf(r)
