@@ -74,11 +74,16 @@ var operations = []operation{
 	{atBlob, http.MethodGet, "", "", "r", false, (*Server).getBlob},
 	{atBlob, http.MethodHead, "", "", "r", false, (*Server).headBlob},
 	{atBlob, http.MethodDelete, "", "", "d", false, (*Server).deleteBlob},
+	{atBlob, http.MethodPut, "", "metadata", "w", false, (*Server).putMetadata},
+	{atBlob, http.MethodGet, "", "metadata", "r", false, (*Server).headBlobMetadata},
+	{atBlob, http.MethodHead, "", "metadata", "r", false, (*Server).headBlobMetadata},
+	{atBlob, http.MethodPut, "", "properties", "w", false, (*Server).putProperties},
 	{atContainer, http.MethodPut, "container", "", "cw", false, (*Server).createContainer},
 	{atContainer, http.MethodGet, "container", "", "r", false, (*Server).getContainer},
 	{atContainer, http.MethodHead, "container", "", "r", false, (*Server).getContainer},
 	{atContainer, http.MethodDelete, "container", "", "d", false, (*Server).deleteContainer},
 	{atContainer, http.MethodGet, "container", "list", "l", true, (*Server).listBlobs},
+	{atAccount, http.MethodGet, "", "list", "l", false, (*Server).listContainers},
 }
 
 // ServeHTTP implements http.Handler.

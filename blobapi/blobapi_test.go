@@ -66,6 +66,11 @@ func TestBodiesOfAnswers(t *testing.T) {
 	golden(t, "list-blobs", r.askAccount("GET", "/iolitestorage/uploads", "restype=container&comp=list&include=metadata", "").text())
 	golden(t, "list-prefixes", r.askAccount("GET", "/iolitestorage/uploads", "restype=container&comp=list&delimiter=/&maxresults=1", "").text())
 	golden(t, "get-container", r.askAccount("GET", "/iolitestorage/uploads", "restype=container", "").text())
+	golden(t, "list-containers", r.askAccount("GET", "/iolitestorage/", "comp=list&include=metadata", "").text())
+	golden(t, "put-metadata", r.ask("PUT", "d/b", "&comp=metadata", "", "x-ms-meta-k", "v", "Content-Length", "0").text())
+	golden(t, "head-metadata", r.ask("HEAD", "d/b", "&comp=metadata", "").text())
+	golden(t, "put-properties", r.ask("PUT", "d/b", "&comp=properties", "", "x-ms-blob-content-type", "text/html", "Content-Length", "0").text())
+	golden(t, "head-changed", r.ask("HEAD", "d/b", "", "").text())
 	golden(t, "create-container", r.askAccount("PUT", "/iolitestorage/new-one", "restype=container", "", "Content-Length", "0").text())
 	golden(t, "delete-container", r.askAccount("DELETE", "/iolitestorage/new-one", "restype=container", "").text())
 	golden(t, "delete-blob", r.ask("DELETE", "d/a.txt", "", "").text())
@@ -243,6 +248,10 @@ func TestConditionsOfRequests(t *testing.T) {
 	r.ask("HEAD", "b", "", "", "If-Modified-Since", "Sat, 03 Jan 2026 00:00:00 GMT").want(304, conditionNotMet)
 	r.ask("DELETE", "b", "", "", "If-Match", `"0x1"`).want(412, conditionNotMet)
 	put("If-Match", tag).want(201, "")
+	tag = r.ask("HEAD", "b", "", "").Header.Get("ETag")
+	r.ask("PUT", "b", "&comp=metadata", "", "x-ms-meta-a", "1", "If-Match", tag).want(200, "")
+	r.ask("PUT", "b", "&comp=metadata", "", "x-ms-meta-a", "2", "If-Match", tag).want(412, conditionNotMet) // how processors share partitions
+	r.ask("PUT", "none", "&comp=metadata", "").want(404, blobNotFound)
 	r.ask("DELETE", "b", "", "", "If-Match", "*").want(202, "")
 }
 

@@ -194,6 +194,21 @@ func (s *Server) headBlob(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
+// headBlobMetadata is GET and HEAD ?comp=metadata: the metadata alone.
+func (s *Server) headBlobMetadata(w http.ResponseWriter, r *request) error {
+	b, err := s.blobs.Blob(r.Context(), r.target.key())
+	if err != nil {
+		return notThere(err)
+	}
+	if done, err := unmodified(w, r, &b); done || err != nil {
+		return err
+	}
+	setTags(w.Header(), b.ETag, b.Modified)
+	setMetadata(w.Header(), b.Metadata)
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
 // deleteBlob is DELETE.
 func (s *Server) deleteBlob(w http.ResponseWriter, r *request) error {
 	c, err := condition(r)

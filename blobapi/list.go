@@ -129,3 +129,46 @@ func showBlob(b *store.Blob, withMetadata bool) blobShown {
 	}
 	return shown
 }
+
+// containersBody is the answer to List Containers.
+type containersBody struct {
+	XMLName         xml.Name `xml:"EnumerationResults"`
+	ServiceEndpoint string   `xml:",attr"`
+	Prefix          string   `xml:",omitempty"`
+	Containers      struct{ Container []containerShown }
+	NextMarker      string
+}
+
+type containerShown struct {
+	Name       string
+	Properties struct {
+		LastModified string `xml:"Last-Modified"`
+		Etag         string
+		LeaseStatus  string
+		LeaseState   string
+	}
+	Metadata *metadataShown `xml:",omitempty"`
+}
+
+// listContainers is GET /?comp=list. All come on one page.
+func (s *Server) listContainers(w http.ResponseWriter, r *request) error {
+	all, err := s.blobs.Containers(r.Context())
+	if err != nil {
+		return err
+	}
+	body := containersBody{ServiceEndpoint: "https://" + r.Host + "/" + s.key.Account + "/", Prefix: r.query.Get("prefix")}
+	for _, c := range all {
+		if !strings.HasPrefix(c.Name, body.Prefix) {
+			continue
+		}
+		shown := containerShown{Name: c.Name}
+		p := &shown.Properties
+		p.LastModified, p.Etag, p.LeaseStatus, p.LeaseState = c.Modified.UTC().Format(http.TimeFormat), c.ETag, "unlocked", "available"
+		if includes(r, "metadata") {
+			shown.Metadata = new(metadataShown(c.Metadata))
+		}
+		body.Containers.Container = append(body.Containers.Container, shown)
+	}
+	writeXML(w, http.StatusOK, body)
+	return nil
+}

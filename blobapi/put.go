@@ -142,3 +142,35 @@ func (s *Server) putBlock(w http.ResponseWriter, r *request) error {
 	w.WriteHeader(http.StatusCreated)
 	return nil
 }
+
+// putMetadata is PUT ?comp=metadata: other metadata instead of what is there.
+func (s *Server) putMetadata(w http.ResponseWriter, r *request) error {
+	list, err := metadata(r)
+	if err != nil {
+		return err
+	}
+	return s.update(w, r, nil, &list)
+}
+
+// putProperties is PUT ?comp=properties: other headers instead of those that are there.
+func (s *Server) putProperties(w http.ResponseWriter, r *request) error {
+	h, err := blobHeaders(r, false)
+	if err != nil {
+		return err
+	}
+	return s.update(w, r, &h, nil)
+}
+
+func (s *Server) update(w http.ResponseWriter, r *request, h *store.BlobHeaders, list *[]store.Property) error {
+	c, err := condition(r)
+	if err != nil {
+		return err
+	}
+	b, err := s.blobs.UpdateBlob(r.Context(), r.target.key(), h, list, c, r.now)
+	if err != nil {
+		return notThere(err)
+	}
+	setTags(w.Header(), b.ETag, b.Modified)
+	w.WriteHeader(http.StatusOK)
+	return nil
+}

@@ -109,6 +109,8 @@ type Blobs interface {
 	CreateContainer(ctx context.Context, name string, metadata []Property, now time.Time) (Container, error)
 	// Container returns a container; ErrNoContainer.
 	Container(ctx context.Context, name string) (Container, error)
+	// Containers lists the containers by name.
+	Containers(ctx context.Context) ([]Container, error)
 	// DeleteContainer removes a container and what is in it; ErrNoContainer.
 	DeleteContainer(ctx context.Context, name string) error
 
@@ -129,6 +131,9 @@ type Blobs interface {
 	// OpenBlob returns a blob and its bytes from offset on, at most length of them; they do not change when the blob does. Whoever calls
 	// closes them. ErrNoContainer, ErrNotFound.
 	OpenBlob(ctx context.Context, key BlobKey, offset, length int64) (Blob, io.ReadCloser, error)
+	// UpdateBlob replaces what a blob comes with: headers, metadata, or both; what is nil stays. ErrNoContainer, ErrNotFound, ErrConflict,
+	// ErrNoSpace.
+	UpdateBlob(ctx context.Context, key BlobKey, headers *BlobHeaders, metadata *[]Property, c BlobCondition, now time.Time) (Blob, error)
 	// DeleteBlob removes a blob and its uncommitted blocks; ErrNoContainer, ErrNotFound, ErrConflict.
 	DeleteBlob(ctx context.Context, key BlobKey, c BlobCondition) error
 	// ListBlobs returns a page of committed blobs; ErrNoContainer.

@@ -456,6 +456,37 @@ func (l *LocalBlobs) Blob(_ context.Context, key BlobKey) (Blob, error) {
 	return b.Blob, nil
 }
 
+// UpdateBlob implements Blobs.
+func (l *LocalBlobs) UpdateBlob(_ context.Context, key BlobKey, headers *BlobHeaders, metadata *[]Property, cond BlobCondition, now time.Time) (Blob, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c, b, err := l.blob(key)
+	if err != nil {
+		return Blob{}, err
+	}
+	if !cond.Met(&b.Blob) {
+		return Blob{}, ErrConflict
+	}
+	changed := &committedBlob{b.Blob, b.blocks}
+	if headers != nil {
+		changed.BlobHeaders = *headers
+	}
+	if metadata != nil {
+		changed.Metadata = *metadata
+	}
+	more := blobCost(key.Name, changed.Metadata) - blobCost(key.Name, b.Metadata)
+	if err := l.reserve(more, now); err != nil {
+		return Blob{}, err
+	}
+	changed.Modified, changed.ETag = now, l.newTag(now)
+	if err := l.keep.saveBlob(changed); err != nil {
+		l.used -= more
+		return Blob{}, err
+	}
+	c.blobs[key.Name] = changed
+	return changed.Blob, nil
+}
+
 // DeleteBlob implements Blobs.
 func (l *LocalBlobs) DeleteBlob(_ context.Context, key BlobKey, cond BlobCondition) error {
 	l.mu.Lock()
@@ -508,6 +539,17 @@ func (l *LocalBlobs) Container(_ context.Context, name string) (Container, error
 		return Container{}, err
 	}
 	return c.Container, nil
+}
+
+// Containers implements Blobs.
+func (l *LocalBlobs) Containers(context.Context) ([]Container, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []Container
+	for _, name := range slices.Sorted(maps.Keys(l.containers)) {
+		list = append(list, l.containers[name].Container)
+	}
+	return list, nil
 }
 
 // DeleteContainer implements Blobs.

@@ -274,6 +274,34 @@ func TestBlockIDsOfABlobHaveOneLength(t *testing.T) {
 	})
 }
 
+func TestUpdatedBlobsKeepTheirBytes(t *testing.T) {
+	onBlobs(t, 1<<20, func(t *testing.T, l *LocalBlobs) {
+		wantNoError(t, putBlob(l, blobKey, "text"))
+		used, _, _ := l.Usage(ctx)
+		before, _ := l.Blob(ctx, blobKey)
+		update := func(h *BlobHeaders, list *[]Property, c BlobCondition) (Blob, error) {
+			return l.UpdateBlob(ctx, blobKey, h, list, c, blobStart.Add(time.Minute))
+		}
+		b, err := update(nil, &[]Property{{Name: "k", Value: "value"}}, BlobCondition{IfMatch: before.ETag})
+		if err != nil || b.ETag == before.ETag || !b.Modified.After(before.Modified) || len(b.Metadata) != 1 {
+			t.Errorf("%+v, %v", b, err)
+		}
+		wantUsed(t, l, used+6)
+		if _, err := update(nil, nil, BlobCondition{IfMatch: before.ETag}); !errors.Is(err, ErrConflict) {
+			t.Errorf("%v", err)
+		}
+		if _, err := update(nil, &[]Property{{Name: "k", Value: strings.Repeat("x", 2<<20)}}, always); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("%v", err)
+		}
+		b, err = update(&BlobHeaders{ContentType: "text/plain"}, nil, always)
+		if err != nil || b.ContentType != "text/plain" || len(b.Metadata) != 1 || readBlob(t, l, blobKey, 0, 10) != "text" {
+			t.Errorf("%+v, %v", b, err)
+		}
+		wantNoError(t, l.Reset(ctx))
+		wantUsed(t, l, 0)
+	})
+}
+
 func TestListPages(t *testing.T) {
 	onBlobs(t, 1<<20, func(t *testing.T, l *LocalBlobs) {
 		for _, name := range []string{"a/1", "a/2", "b", "c/1", "c/2/3", "d"} {

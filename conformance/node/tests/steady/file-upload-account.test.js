@@ -7,6 +7,7 @@ const crypto = require('node:crypto');
 const { Readable } = require('node:stream');
 const { pipeline } = require('node:stream/promises');
 const { before, describe, test } = require('node:test');
+const { BlobCheckpointStore } = require('@azure/eventhubs-checkpointstore-blob');
 const { BlobServiceClient } = require('@azure/storage-blob');
 const devices = require('../../support/devices');
 const hub = require('../../support/hub');
@@ -76,7 +77,14 @@ describe('the storage behind the HTTPS door', () => {
     const rolled = [];
     for await (const item of container.listBlobsByHierarchy('/')) rolled.push([item.kind, item.name]);
     assert.deepEqual(rolled.sort(), [['blob', 'b ü%'], ['prefix', 'a/']]);
+    const containers = [];
+    for await (const { name } of account.listContainers({ prefix: 'of-a-' })) containers.push(name);
+    assert.deepEqual(containers, ['of-a-back-end']);
     const blob = container.getBlockBlobClient('b ü%');
+    await blob.setMetadata({ changed: 'yes' });
+    await blob.setHTTPHeaders({ blobContentType: 'text/plain' });
+    const properties = await blob.getProperties();
+    assert.deepEqual([properties.metadata, properties.contentType], [{ changed: 'yes' }, 'text/plain']);
     assert.equal((await blob.downloadToBuffer(2, 2)).toString(), 'ü');
     await assert.rejects(blob.upload('x', 1, { conditions: { ifNoneMatch: '*' } }), { code: 'BlobAlreadyExists' });
     await assert.rejects(blob.stageBlock('AAAA', 'x', 1, { transactionalContentMD5: Buffer.alloc(16) }), { code: 'Md5Mismatch' });
@@ -85,5 +93,23 @@ describe('the storage behind the HTTPS door', () => {
     assert.equal(await blob.exists(), false);
     await container.delete();
     assert.equal(await container.exists(), false);
+  });
+
+  test('keeps the checkpoints of event processors', async () => {
+    const container = BlobServiceClient.fromConnectionString(info.storageConnectionString).getContainerClient('checkpoints');
+    await container.create();
+    const store = new BlobCheckpointStore(container);
+    const place = { fullyQualifiedNamespace: info.hostname, eventHubName: 'iolite', consumerGroup: '$Default', partitionId: '0' };
+    const [mine] = await store.claimOwnership([{ ...place, ownerId: 'first' }]);
+    assert.equal(mine.ownerId, 'first');
+    const [theirs] = await store.claimOwnership([{ ...mine, ownerId: 'second' }]);
+    assert.equal(theirs.ownerId, 'second');
+    assert.deepEqual(await store.claimOwnership([{ ...mine, ownerId: 'first' }]), [], 'the etag of before opens nothing');
+    await store.updateCheckpoint({ ...place, sequenceNumber: 7, offset: '512' });
+    await store.updateCheckpoint({ ...place, sequenceNumber: 8, offset: '640' });
+    const checkpoints = await store.listCheckpoints(info.hostname, 'iolite', '$Default');
+    assert.deepEqual(checkpoints.map(({ partitionId, sequenceNumber }) => [partitionId, sequenceNumber]), [['0', 8]]);
+    assert.deepEqual((await store.listOwnership(info.hostname, 'iolite', '$Default')).map(({ ownerId }) => ownerId), ['second']);
+    await container.delete();
   });
 });
