@@ -35,7 +35,7 @@ def authority(tmp_path_factory):
 @pytest.fixture(scope="session")
 def moved_hub(binary, certs_dir, tmp_path_factory):
     """A second hub for the tests that move its clock."""
-    yield from _running(binary, MOVED_ADDRESS, certs_dir, tmp_path_factory)
+    yield from _running(binary, MOVED_ADDRESS, certs_dir, tmp_path_factory, "--upload-ttl=1m")
 
 
 def _running(binary, address, certs_dir, tmp_path_factory, *flags):

@@ -1,4 +1,4 @@
-"""The hub's feedback on C2D messages, read with uAMQP: azure-iot-hub has no receiver for it."""
+"""Feedback on C2D messages and notifications of file uploads, read with uAMQP: azure-iot-hub has no receiver for them."""
 
 import base64
 import hashlib
@@ -14,12 +14,15 @@ DEADLINE_SECONDS = 30
 TOKEN_TYPE = b"servicebus.windows.net:sastoken"
 
 
-class FeedbackReader:
-    """A receiver on /messages/serviceBound/feedback that completes every batch it reads, unless it is to settle none."""
+class ServiceBound:
+    """A receiver of what the hub tells back ends, which completes each message it reads, unless it is to settle none."""
+
+    node = None
+    content_type = None
 
     def __init__(self, hub, settle=True):
         self._client = uamqp.ReceiveClient(
-            f"amqps://{hub.address}/messages/serviceBound/feedback", auth=policy_auth(hub), prefetch=10, auto_complete=False
+            f"amqps://{hub.address}/messages/serviceBound/{self.node}", auth=policy_auth(hub), prefetch=10, auto_complete=False
         )
         self._settle = settle
         self._records = []
@@ -33,13 +36,10 @@ class FeedbackReader:
 
     def of(self, device_id):
         """Waits for the first record about the device."""
-        return self._wait(device_id, lambda records: records)[0]
+        return self.wait(device_id, lambda records: records)[0]
 
-    def until(self, device_id, message_id):
-        """Waits for the record about a message of the device; returns those about the device."""
-        return self._wait(device_id, lambda records: message_id in [record["originalMessageId"] for record in records])
-
-    def _wait(self, device_id, enough):
+    def wait(self, device_id, enough):
+        """Waits until the records about the device are enough; returns them."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < deadline:
             records = [record for record in self._records if record["deviceId"] == device_id]
@@ -50,10 +50,40 @@ class FeedbackReader:
 
     def _receive(self):
         for message in self._client.receive_message_batch(max_batch_size=10, timeout=500):
-            assert message.properties.content_type == b"application/vnd.microsoft.iothub.feedback.json"
-            self._records += json.loads(b"".join(message.get_data()))
+            assert message.properties.content_type == self.content_type
+            self._records += self._records_in(json.loads(b"".join(message.get_data())))
             if self._settle:
                 message.accept()
+
+    @staticmethod
+    def _records_in(body):
+        return body
+
+
+class FeedbackReader(ServiceBound):
+    """Reads what became of C2D messages."""
+
+    node = "feedback"
+    content_type = b"application/vnd.microsoft.iothub.feedback.json"
+
+    def until(self, device_id, message_id):
+        """Waits for the record about a message of the device; returns those about the device."""
+        return self.wait(device_id, lambda records: message_id in [record["originalMessageId"] for record in records])
+
+
+class UploadReader(ServiceBound):
+    """Reads which files have been uploaded."""
+
+    node = "filenotifications"
+    content_type = b"application/vnd.microsoft.iothub.filenotification.json"
+
+    def until(self, device_id, blob_name):
+        """Waits for the record about a blob; returns those about the device."""
+        return self.wait(device_id, lambda records: blob_name in [record["blobName"] for record in records])
+
+    @staticmethod
+    def _records_in(body):
+        return [body]
 
 
 def policy_auth(hub):
