@@ -52,7 +52,7 @@ func (h *Hub) dispatch(ctx context.Context, r *router, s *routeTable, partition 
 		some |= to
 		every &= to
 		switch {
-		case byFallback:
+		case byFallback && len(s.routes) > 0: // nothing falls back where there are no routes
 			r.endpoints[bits.TrailingZeros16(uint16(to))].meters[s.index].fall(1)
 		case to == 0 && routeSources[s.index] == DeviceMessages:
 			h.metrics.routing.orphan(DeviceMessages, 1)

@@ -337,3 +337,15 @@ func TestTheLogTellsWhatRoutingDidNotDo(t *testing.T) {
 		}
 	}
 }
+
+func TestNothingFallsBackWithoutRoutes(t *testing.T) {
+	r := prometheus.NewRegistry()
+	h, _ := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	s := connect(t, h, "d")
+	sendTelemetry(t, s, telemetry("1"))
+	setRouting(t, h, Routing{Enrichments: []Enrichment{{Key: "k", Value: "v", EndpointNames: []string{"events"}}}})
+	sendTelemetry(t, s, telemetry("2"))
+	if got := values(t, r); got["iothub_d2c_telemetry_egress_fallback_total"] != 0 || got["iothub_d2c_telemetry_egress_success_total"] != 2 {
+		t.Errorf("metrics %v", got)
+	}
+}
