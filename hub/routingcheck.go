@@ -96,13 +96,8 @@ func (h *Hub) checkEndpoints(r *Routing) error {
 		n.add(at("endpoints.eventHubs", i, e.EventHubs[i].Name), e.EventHubs[i].Name)
 		n.keep(h.checkHubEndpoint(at("endpoints.eventHubs", i, e.EventHubs[i].Name), &e.EventHubs[i]))
 	}
-	for kind, list := range map[string][]ServiceBusEndpoint{"serviceBusQueues": e.ServiceBusQueues, "serviceBusTopics": e.ServiceBusTopics} {
-		for i := range list {
-			place := at("endpoints."+kind, i, list[i].Name)
-			n.add(place, list[i].Name)
-			n.keep(h.needText(place+".connectionString", list[i].ConnectionString))
-		}
-	}
+	n.addServiceBus("endpoints.serviceBusQueues", e.ServiceBusQueues)
+	n.addServiceBus("endpoints.serviceBusTopics", e.ServiceBusTopics)
 	for i := range e.StorageContainers {
 		place := at("endpoints.storageContainers", i, e.StorageContainers[i].Name)
 		n.add(place, e.StorageContainers[i].Name)
@@ -138,6 +133,14 @@ func (n *names) add(at, name string) {
 		n.keep(n.hub.checkName(at, name))
 	}
 	n.taken[key] = true
+}
+
+func (n *names) addServiceBus(kind string, list []ServiceBusEndpoint) {
+	for i := range list {
+		place := at(kind, i, list[i].Name)
+		n.add(place, list[i].Name)
+		n.keep(n.hub.needText(place+".connectionString", list[i].ConnectionString))
+	}
 }
 
 func (h *Hub) needText(at, text string) error {

@@ -67,8 +67,8 @@ func SystemProperty(name string) (canonical string, known bool) {
 //
 //   - A name that stands alone is an application property, a text; case does not matter. $name is a system property and, where a message
 //     has none, the application property $name. $body.a.b[0] is a part of the body, $twin.tags.a and $twin.properties.desired.a of the twin.
-//   - A name has any characters but white space, quotes and ()<>@,;:\/[]?={}, so a-b and a.b are names; the first one is a letter, a digit
-//     that no number begins with, or one of _$#&~^. Only !, where = follows, ends a name.
+//   - A name has any characters but white space, quotes and ()<>@,;:\/[]?={}, so a-b and a.b are names; the first one is a letter or one of
+//     _$#&~^. A ! where = follows ends a name, too.
 //   - Arrays, IN, NIN and == cannot stand there. The functions are those that the article lists for routes.
 //   - What can never be compared is refused when it is parsed, as the real hub's compiler does: a property, which is a text, with a number.
 //   - IS_DEFINED is true for primitive values only.
