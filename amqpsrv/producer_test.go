@@ -106,3 +106,30 @@ func TestProducersNeedTheRightAndTheScope(t *testing.T) {
 	_, err = r.as(r.policyToken("localhost/alerts/Partitions/1", "service", time.Hour)).NewSender(r.ctx(), "alerts/Partitions/1", nil)
 	r.must(err)
 }
+
+// FuzzProducer: whatever a producer sends is refused, or understood and can be sent on to readers.
+func FuzzProducer(f *testing.F) {
+	m := &amqp10.Message{MessageAnnotations: amqp10.Map{{Key: amqp10.Symbol("x-opt-partition-key"), Value: "k"}, {Key: amqp10.Symbol("dt-dataschema"), Value: int32(1)}},
+		ApplicationProperties: amqp10.Map{{Key: "a", Value: true}}, Body: amqp10.BodyData, Data: [][]byte{[]byte("x")}}
+	one := encoded(f, m)
+	f.Add(one, false)
+	m.Data = [][]byte{one, one}
+	f.Add(encoded(f, m), true)
+	f.Fuzz(func(t *testing.T, payload []byte, batch bool) {
+		n := &producer{}
+		d := &amqp10.Delivery{Payload: payload}
+		if batch {
+			d.Format = amqp10.BatchFormat
+		}
+		if n.decode(d) != nil {
+			return
+		}
+		for i := range n.events {
+			var w eventWriter
+			var back amqp10.Message
+			if err := back.Decode(w.event(&n.events[i], nil), amqp10.Limits{}); err != nil {
+				t.Fatalf("%+v cannot be read: %v", n.events[i], err)
+			}
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -115,4 +116,21 @@ func (r *rig) serve(t *testing.T, method, path string, body []byte) *httptest.Re
 	request.RemoteAddr = "127.0.0.1:1"
 	r.server.ServeHTTP(w, request)
 	return w
+}
+
+func FuzzEventHubChange(f *testing.F) {
+	for _, seed := range []string{``, `{"partitions":4,"consumerGroups":["a"]}`, `{"partitions":1e9}`, `{"consumerGroups":[null]}`, `{"partitions":-1}`, `[]`} {
+		f.Add([]byte(seed), "alerts")
+	}
+	f.Add([]byte(`{}`), "%2F")
+	r := newRig(f)
+	f.Fuzz(func(t *testing.T, body []byte, name string) {
+		w := httptest.NewRecorder()
+		request := httptest.NewRequest(http.MethodPut, "http://localhost/iolite/v1/eventhubs/"+url.PathEscape(name), bytes.NewReader(body))
+		r.server.ServeHTTP(w, request)
+		if w.Code >= 500 {
+			t.Fatalf("status %d: %s", w.Code, w.Body)
+		}
+		_ = r.hub.Admin().DeleteEventHub(t.Context(), name)
+	})
 }

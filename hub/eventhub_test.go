@@ -212,3 +212,38 @@ func TestDeletingAConsumerGroupEndsItsReadersAlone(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An event hub may have more partitions than the built-in endpoint, and what is too old in it goes.
+func TestEventHubsAreSearchedByTheirOwnPartitions(t *testing.T) {
+	h, c := newTestHub(t)
+	e := openHub(t, h, "alerts", 8)
+	found := func() (n int) {
+		s, err := h.Admin().SearchEvents(ctx, EventFilter{EventHub: "alerts"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for {
+			_, ok, err := s.Next(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				return n
+			}
+			n++
+		}
+	}
+	for p := range 8 {
+		if err := e.append(ctx, p, store.Event{Enqueued: c.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := found(); n != 8 {
+		t.Errorf("%d events, want 8", n)
+	}
+	c.Advance(DefaultRetention + time.Second)
+	if n := found(); n != 0 {
+		t.Errorf("%d events after their time, want none", n)
+	}
+}

@@ -222,9 +222,6 @@ func (e *EventSearch) first(ctx context.Context) (int, error) {
 	for i := range e.partitions {
 		s := &e.partitions[i]
 		if len(s.waiting) == 0 {
-			if err := e.session.hub.builtIn.expire(ctx, i); err != nil {
-				return -1, err
-			}
 			if err := e.read(ctx, i); err != nil {
 				return -1, err
 			}
