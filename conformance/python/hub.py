@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 
@@ -121,6 +122,25 @@ class Hub:
         now = json.loads(self._request("GET", "/iolite/v1/clock"))["now"]
         return datetime.datetime.fromisoformat(now[:19]).replace(tzinfo=datetime.timezone.utc)
 
+    def event_hub_named(self, name):
+        """The connection string of an event hub beside the built-in one."""
+        return self.event_hub.replace(f"EntityPath={self.info['hub']}", f"EntityPath={name}")
+
+    @contextlib.contextmanager
+    def routing(self, **routing):
+        """Has the hub send messages where a routing wants them, for as long as it is needed."""
+        before = json.loads(self._request("GET", "/iolite/v1/routing"))
+        self.put_routing(routing)
+        yield
+        self.put_routing(before)
+
+    def put_routing(self, routing):
+        self._request("PUT", "/iolite/v1/routing", routing)
+
+    def events(self, **query):
+        """What the control API finds of the events; with timeout it waits for them."""
+        return json.loads(self._request("GET", f"/iolite/v1/events?{urllib.parse.urlencode(query)}"))["events"]
+
     @contextlib.contextmanager
     def consumer_group(self):
         """A consumer group of the built-in endpoint, for as long as it is needed."""
@@ -146,7 +166,7 @@ class Hub:
         if body is not None:
             request.data = json.dumps(body).encode()
             request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=40) as response:
             return response.read()
 
 

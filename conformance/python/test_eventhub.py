@@ -1,6 +1,7 @@
 """The Event Hubs-compatible endpoint through azure-eventhub: TLS, WebSocket, plain TCP, and over uAMQP."""
 
 import asyncio
+import contextlib
 import datetime
 
 import pytest
@@ -10,7 +11,7 @@ from azure.eventhub.aio import EventHubConsumerClient as AsyncConsumerClient
 from azure.eventhub.exceptions import AuthenticationError, EventHubError
 
 from devices import connected
-from eventhub import DOORS, consumer, each_door, read
+from eventhub import DOORS, consumer, each_door, each_transport, read
 from events import FAST, Reader, body, device_of
 from feedback import policy_auth
 
@@ -105,3 +106,31 @@ def test_the_hubs_own_address_redirects_to_the_event_hub(hub, sent):
     client.close()
     assert redirect.value.hostname.decode() == hub.address
     assert redirect.value.address.decode().startswith(f"amqps://{hub.address}:5671/")
+
+
+@each_transport
+def test_an_unknown_consumer_group_is_refused(hub, door, sent):
+    connection_string, options = door(hub)
+    with Reader(connection_string, partition=sent[0].partition_id, group="nobody-made-it", retry_total=0, **options) as events:
+        assert events.error().error == "not-found"
+        assert "nobody-made-it" in str(events.error())
+
+
+@each_transport
+def test_readers_of_a_consumer_group_end_with_it(hub, door, sent):
+    connection_string, options = door(hub)
+    with contextlib.ExitStack() as stack:
+        with hub.consumer_group() as group:
+            events = stack.enter_context(
+                Reader(connection_string, sent[0].offset, True, sent[0].partition_id, group, retry_total=0, **options)
+            )
+            events.of(device_of(sent[0]), 10)
+        assert events.error().error == "not-found"
+
+
+@each_transport
+@pytest.mark.parametrize("beyond", ["987654321", 987654321], ids=["offset", "sequence number"])
+def test_a_position_behind_the_last_event_is_refused(hub, door, sent, beyond):
+    with read(hub, door, sent[0].partition_id, beyond, retry_total=0) as events:
+        assert events.error().error == "argument-error"
+        assert "'987654321' is invalid" in str(events.error())
