@@ -26,10 +26,11 @@ type Sender struct {
 	entity
 	encode func(*store.Event) *amqp.Message
 
-	conn  *amqp.Conn
-	link  *amqp.Sender
-	renew time.Time      // when a new token is due
-	ahead map[int64]bool // sequence numbers of messages that were accepted while one before them was not
+	stream net.Conn // below conn; closing it ends whatever waits on conn
+	conn   *amqp.Conn
+	link   *amqp.Sender
+	renew  time.Time      // when a new token is due
+	ahead  map[int64]bool // sequence numbers of messages that were accepted while one before them was not
 }
 
 // EventHub returns a sink for an event hub.
@@ -65,6 +66,9 @@ func (s *Sender) Deliver(ctx context.Context, messages []store.Event) (taken int
 	if kept && s.conn == nil && taken == 0 { // a connection that had ended unnoticed: services close idle ones
 		taken, err = s.deliver(ctx, messages)
 	}
+	if err != nil && ctx.Err() != nil && !errors.Is(err, ErrRefused) { // whatever its end has broken
+		err = broken(ctx.Err())
+	}
 	return taken, err
 }
 
@@ -74,6 +78,8 @@ func (s *Sender) deliver(ctx context.Context, messages []store.Event) (int, erro
 		s.disconnect()
 		return 0, broken(err)
 	}
+	stream := s.stream
+	defer context.AfterFunc(ctx, func() { _ = stream.Close() })() // a write that the peer does not read looks at no context
 	receipts, sending := s.send(ctx, messages)
 	taken, err := s.await(ctx, messages, receipts)
 	if sending != nil && !errors.Is(sending, ErrRefused) {
@@ -148,12 +154,13 @@ func (s *Sender) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { _ = stream.Close() })()
 	conn, err := amqp.NewConn(ctx, stream, &amqp.ConnOptions{HostName: s.name, SASLType: s.sasl(), WriteTimeout: writeTime})
 	if err != nil {
 		_ = stream.Close()
 		return err
 	}
-	s.conn, s.renew = conn, time.Time{}
+	s.stream, s.conn, s.renew = stream, conn, time.Time{}
 	if err := s.refresh(ctx); err != nil {
 		return err
 	}
@@ -194,21 +201,21 @@ func (s *Sender) refresh(ctx context.Context) error {
 	return s.putToken(ctx, s.conn, token)
 }
 
-// disconnect gives the connection up.
+// disconnect gives the connection up, within closeTime.
 func (s *Sender) disconnect() {
-	if s.conn != nil {
-		_ = s.conn.Close()
+	if s.conn == nil {
+		return
 	}
-	s.conn, s.link = nil, nil
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	stream := s.stream
+	defer context.AfterFunc(ctx, func() { _ = stream.Close() })()
+	_ = s.conn.Close()
+	s.stream, s.conn, s.link = nil, nil, nil
 }
 
 // Close gives up the connection. What was taken has been accepted before.
 func (s *Sender) Close() error {
-	if s.link != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
-		defer cancel()
-		_ = s.link.Close(ctx)
-	}
 	s.disconnect()
 	return nil
 }

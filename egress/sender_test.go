@@ -8,10 +8,13 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"io"
+	"net"
 	"net/http/httptest"
 	"net/url"
 	"reflect"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/iolite-emulator/iolite/amqp10"
+	"github.com/iolite-emulator/iolite/clock"
 )
 
 func emulatorString(b *broker) string {
@@ -400,4 +404,121 @@ func TestDeliverEndsWithItsContext(t *testing.T) {
 	if taken, err := eventHub(t, b).Deliver(ctx, events(0, 1)); taken != 0 || !errors.Is(err, context.Canceled) {
 		t.Error(taken, err)
 	}
+}
+
+// stuck is when whoever waits for an endpoint that does not move has waited too long.
+const stuck = 10 * time.Second
+
+func TestDeliverEndsWithItsContextAlthoughThePeerSaysNothing(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s, err := newEgress().Queue("Endpoint=amqp://" + l.Addr().String() + ";EntityPath=q")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(testContext(t))
+	go func() {
+		c, err := l.Accept()
+		cancel()
+		if err == nil {
+			defer c.Close()
+			_, _ = io.Copy(io.Discard, c)
+		}
+	}()
+	began := time.Now()
+	if taken, err := s.Deliver(ctx, events(0, 1)); taken != 0 || err == nil || time.Since(began) > stuck {
+		t.Error(taken, err, time.Since(began))
+	}
+	_ = s.Close()
+}
+
+// wall stands between a sender and a broker; once it is up, nothing is read from the sender any more.
+type wall struct {
+	net.Listener
+	up, down chan struct{}
+	passing  sync.WaitGroup
+}
+
+func newWall(t *testing.T, b *broker) *wall {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wall{l, make(chan struct{}), make(chan struct{}), sync.WaitGroup{}}
+	w.passing.Go(func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		to, err := net.Dial("tcp", b.address())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer to.Close()
+		w.passing.Go(func() { _, _ = io.Copy(c, to) })
+		w.pass(c, to)
+	})
+	t.Cleanup(func() {
+		close(w.down)
+		_ = l.Close()
+		w.passing.Wait()
+	})
+	return w
+}
+
+func (w *wall) pass(from, to net.Conn) {
+	buf := make([]byte, 4096)
+	for {
+		select {
+		case <-w.up:
+			<-w.down
+			return
+		default:
+		}
+		n, err := from.Read(buf)
+		if _, err2 := to.Write(buf[:n]); err != nil || err2 != nil {
+			return
+		}
+	}
+}
+
+func TestDeliverEndsWithItsContextAlthoughThePeerDoesNotRead(t *testing.T) {
+	first := make(chan struct{}, 1)
+	b := newBroker(t, nil, func(b *broker) {
+		b.settle = func(n int, _ *amqp10.Delivery) {
+			if n == 0 {
+				first <- struct{}{}
+			}
+		}
+	})
+	w := newWall(t, b)
+	s, err := newEgress().Queue("Endpoint=amqp://" + w.Addr().String() + ";EntityPath=q")
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages := events(0, 100)
+	for i := range messages {
+		messages[i].Body = make([]byte, 256<<10) // more than sockets hold
+	}
+	ctx, cancel := context.WithCancel(testContext(t))
+	go func() {
+		<-first
+		close(w.up)
+		_ = clock.New().Sleep(ctx, 500*time.Millisecond) // the sender is stuck in a write by then
+		cancel()
+	}()
+	start := time.Now()
+	if taken, err := s.Deliver(ctx, messages); taken != 0 || !errors.Is(err, context.Canceled) {
+		t.Error(taken, err)
+	}
+	if took := time.Since(start); took > stuck {
+		t.Errorf("it took %v", took)
+	}
+	_ = s.Close()
 }

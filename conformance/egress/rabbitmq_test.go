@@ -3,6 +3,7 @@ package egress
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,7 +68,6 @@ func newRabbit(t *testing.T) *rabbit {
 		must(t, os.WriteFile(path, []byte(text), 0o700))
 	}
 	b.epmd = b.command(filepath.Join(erts[0], "epmd"))
-	must(t, b.epmd.Start())
 	b.broker = b.command(filepath.Join(b.root, "usr/lib/rabbitmq/bin/rabbitmq-server"))
 	b.broker.Env = append(b.broker.Env, "RABBITMQ_HOME="+home[0])
 	t.Cleanup(func() {
@@ -75,8 +75,16 @@ func newRabbit(t *testing.T) *rabbit {
 		end(b.epmd)
 		if t.Failed() {
 			log := b.log.String()
-			t.Logf("--- the end of the broker's log\n%s", log[max(0, len(log)-4<<10):])
+			t.Logf("--- the end of the broker's log\n%s", log[max(0, len(log)-16<<10):])
 		}
+	})
+	must(t, b.epmd.Start())
+	eventually(t, "Erlang's name service answers", func() bool {
+		c, err := net.Dial("tcp", "127.0.0.1:"+epmdPort)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
 	})
 	b.start(t)
 	return b
