@@ -126,6 +126,31 @@ var stormActs = map[string]func(*storm) error{
 		s.h.Disconnect(s.deviceKey().DeviceID)
 		return nil
 	},
+	"upload": func(s *storm) error {
+		key := s.deviceKey()
+		d, err := s.h.OpenDevice(ctx, owner(key), key, DeviceOptions{Transient: true})
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		u, err := d.CreateFileUpload(ctx, "f"+strconv.Itoa(rand.IntN(3)))
+		if err != nil || rand.IntN(3) == 0 {
+			return err
+		}
+		return d.CompleteFileUpload(ctx, FileUploadResult{CorrelationID: u.CorrelationID, Success: new(rand.IntN(3) > 0)})
+	},
+	"file notification": func(s *storm) error {
+		service := s.h.Admin()
+		m, ok, err := service.PollFileNotification(ctx)
+		if !ok || err != nil {
+			return err
+		}
+		settle := [...]func(*ServiceSession) error{
+			func(s *ServiceSession) error { return s.CompleteFileNotification(ctx, m.LockToken) },
+			func(s *ServiceSession) error { return s.AbandonFileNotification(ctx, m.LockToken) },
+		}[rand.IntN(2)]
+		return settle(service)
+	},
 	"query": func(s *storm) error {
 		text := [...]string{
 			"SELECT * FROM devices WHERE properties.reported.r > 3", "SELECT tags.n, COUNT() FROM devices GROUP BY tags.n",
@@ -188,7 +213,11 @@ func (s *storm) beDevice(key store.Key) error {
 }
 
 func TestEverythingAtOnceLeavesNothingBehind(t *testing.T) {
-	h, c := newTestHub(t)
+	files := &testStorage{blobs: map[string]int64{}}
+	for device := range 12 {
+		files.blobs[fmt.Sprintf("d%d/f1", device)] = 1
+	}
+	h, c := newTestHub(t, func(cfg *Config) { cfg.Storage = files })
 	s := &storm{t: t, h: h, tick: func() { c.Advance(500 * time.Millisecond) }}
 	until := clock.Wall().Add(*stormTime)
 	var working sync.WaitGroup
