@@ -12,15 +12,33 @@ import (
 // eventCredit is how many events each partition may be ahead of us.
 const eventCredit = 100
 
-// Events calls each for every event of every partition that comes from now on, or from the oldest kept with all, until ctx ends or
-// each fails. started is called once all partitions are being read. Calls of each do not overlap within a partition only.
+// EventSource says what to read.
+type EventSource struct {
+	EventHub string // [the built-in endpoint]
+	Group    string // consumer group [$Default]
+	All      bool   // begin with the oldest event kept instead of with the next
+}
+
+// Events is EventsOf for the built-in endpoint and $Default.
 func (b *Backend) Events(ctx context.Context, all bool, started func(), each func(partition string, m *amqp.Message) error) error {
+	return b.EventsOf(ctx, EventSource{All: all}, started, each)
+}
+
+// EventsOf calls each for every event of every partition, until ctx ends or each fails. started is called once all partitions are being
+// read. Calls of each do not overlap within a partition only.
+func (b *Backend) EventsOf(ctx context.Context, from EventSource, started func(), each func(partition string, m *amqp.Message) error) error {
+	if from.EventHub == "" {
+		from.EventHub = b.info.Hub
+	}
+	if from.Group == "" {
+		from.Group = "$Default"
+	}
 	conn, err := b.openService(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	partitions, err := b.partitions(ctx, conn)
+	partitions, err := partitionsOf(ctx, conn, from.EventHub)
 	if err != nil {
 		return err
 	}
@@ -30,7 +48,7 @@ func (b *Backend) Events(ctx context.Context, all bool, started func(), each fun
 	}
 	readers := make([]*amqp.Receiver, len(partitions))
 	for i, id := range partitions {
-		if readers[i], err = b.partitionReader(ctx, session, id, all); err != nil {
+		if readers[i], err = partitionReader(ctx, session, id, from); err != nil {
 			return fmt.Errorf("partition %s: %w", id, err)
 		}
 	}
@@ -42,8 +60,8 @@ func (b *Backend) Events(ctx context.Context, all bool, started func(), each fun
 	return group.Wait()
 }
 
-// partitions asks $management for the partition ids.
-func (b *Backend) partitions(ctx context.Context, conn *amqp.Conn) ([]string, error) {
+// partitionsOf asks $management for the partition ids.
+func partitionsOf(ctx context.Context, conn *amqp.Conn, eventHub string) ([]string, error) {
 	session, err := conn.NewSession(ctx, nil)
 	if err != nil {
 		return nil, err
@@ -60,7 +78,7 @@ func (b *Backend) partitions(ctx context.Context, conn *amqp.Conn) ([]string, er
 	replyTo := "client"
 	if err := requests.Send(ctx, &amqp.Message{
 		Properties:            &amqp.MessageProperties{MessageID: "1", ReplyTo: &replyTo},
-		ApplicationProperties: map[string]any{"operation": "READ", "name": b.info.Hub, "type": "com.microsoft:eventhub"},
+		ApplicationProperties: map[string]any{"operation": "READ", "name": eventHub, "type": "com.microsoft:eventhub"},
 	}, nil); err != nil {
 		return nil, err
 	}
@@ -79,12 +97,12 @@ func (b *Backend) partitions(ctx context.Context, conn *amqp.Conn) ([]string, er
 	return ids, nil
 }
 
-func (b *Backend) partitionReader(ctx context.Context, session *amqp.Session, id string, all bool) (*amqp.Receiver, error) {
+func partitionReader(ctx context.Context, session *amqp.Session, id string, from EventSource) (*amqp.Receiver, error) {
 	position := "amqp.annotation.x-opt-offset > '@latest'"
-	if all {
+	if from.All {
 		position = "amqp.annotation.x-opt-offset > '-1'"
 	}
-	return session.NewReceiver(ctx, b.info.Hub+"/ConsumerGroups/$Default/Partitions/"+id, &amqp.ReceiverOptions{
+	return session.NewReceiver(ctx, from.EventHub+"/ConsumerGroups/"+from.Group+"/Partitions/"+id, &amqp.ReceiverOptions{
 		Credit:  eventCredit,
 		Filters: []amqp.LinkFilter{amqp.NewLinkFilter("apache.org:selector-filter:string", 0x0000468C00000004, position)},
 	})

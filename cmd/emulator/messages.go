@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/Azure/go-amqp"
+
+	"github.com/iolite-emulator/iolite/backend"
 )
 
 type monitorCmd struct {
@@ -18,6 +20,9 @@ type monitorCmd struct {
 	Device string `env:"-" help:"Only this device." placeholder:"NAME"`
 	All    bool   `env:"-" help:"Begin with the oldest event kept instead of with the next."`
 	JSON   bool   `name:"json" env:"-" help:"One JSON object a line."`
+
+	EventHub      string `env:"-" help:"Another event hub than the built-in endpoint." placeholder:"NAME"`
+	ConsumerGroup string `env:"-" default:"$$Default" help:"Consumer group to read for. Where a processor owns its partitions, a monitor needs a group of its own."`
 }
 
 // Run follows telemetry, and what routes send to the built-in endpoint besides, until it is interrupted.
@@ -27,7 +32,8 @@ func (c *monitorCmd) Run(a *app) error {
 		return err
 	}
 	var mu sync.Mutex // one line at a time
-	err = b.Events(a.ctx, c.All, func() { fmt.Fprintln(a.stderr, "following telemetry; interrupt to end") }, func(partition string, m *amqp.Message) error {
+	from := backend.EventSource{EventHub: c.EventHub, Group: c.ConsumerGroup, All: c.All}
+	err = b.EventsOf(a.ctx, from, func() { fmt.Fprintln(a.stderr, "following telemetry; interrupt to end") }, func(partition string, m *amqp.Message) error {
 		e := newMonitorEvent(partition, m)
 		if c.Device != "" && e.Device != c.Device {
 			return nil
