@@ -6,6 +6,7 @@ import com.azure.messaging.eventhubs.EventHubClientBuilder;
 import com.azure.messaging.eventhubs.EventHubConsumerAsyncClient;
 import com.azure.messaging.eventhubs.models.EventPosition;
 import com.azure.messaging.eventhubs.models.PartitionEvent;
+import com.azure.messaging.eventhubs.models.ReceiveOptions;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
@@ -25,16 +26,23 @@ final class Events implements AutoCloseable {
 
     /** Everything that the hub has stored since it started; lives as long as the suite. */
     static Events all(Hub hub) {
-        return ALL.computeIfAbsent(hub, key -> {
-            EventHubConsumerAsyncClient client = builder(hub.eventHub(), AmqpTransportType.AMQP).buildAsyncConsumerClient();
-            return new Events(client, client.receive(true));
-        });
+        return ALL.computeIfAbsent(hub, key -> allOf(hub.eventHub()));
     }
 
     /** One partition from a position on. */
     static Events from(EventHubClientBuilder builder, String partition, EventPosition position) {
+        return from(builder, partition, position, new ReceiveOptions());
+    }
+
+    static Events from(EventHubClientBuilder builder, String partition, EventPosition position, ReceiveOptions options) {
         EventHubConsumerAsyncClient client = builder.buildAsyncConsumerClient();
-        return new Events(client, client.receiveFromPartition(partition, position));
+        return new Events(client, client.receiveFromPartition(partition, position, options));
+    }
+
+    /** Every partition of an event hub from its first event on. */
+    static Events allOf(String connectionString) {
+        EventHubConsumerAsyncClient client = builder(connectionString, AmqpTransportType.AMQP).buildAsyncConsumerClient();
+        return new Events(client, client.receive(true));
     }
 
     static EventHubClientBuilder builder(String connectionString, AmqpTransportType transport) {
@@ -73,6 +81,11 @@ final class Events implements AutoCloseable {
 
     List<PartitionEvent> soFar(Predicate<PartitionEvent> wanted) {
         return arrived.stream().filter(wanted).toList();
+    }
+
+    /** Whether nothing has ended this receiving. */
+    boolean reading() {
+        return error == null && !receiving.isDisposed();
     }
 
     /** Waits for the error that ends this receiving. */

@@ -4,16 +4,15 @@ import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import java.io.IOException;
-import java.io.InputStream;
 import java.net.HttpURLConnection;
 import java.net.URL;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.UUID;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.StreamSupport;
 
@@ -21,7 +20,7 @@ import java.util.stream.StreamSupport;
 final class Hub implements AutoCloseable {
     private static final Duration READY = Duration.ofSeconds(20);
     private static final int LOG_TAIL_LINES = 80;
-    private static final int CONTROL_MILLIS = 10_000;
+    private static final int CONTROL_MILLIS = 40_000;
 
     final String address;
     private final Path log;
@@ -92,6 +91,59 @@ final class Hub implements AutoCloseable {
     /** The same for clients that know UseDevelopmentEmulator: plain TCP on 5672. */
     String plainEventHub() {
         return info.get("emulatorConnectionString").getAsString();
+    }
+
+    /** The name of the built-in event hub. */
+    String eventHubName() {
+        return eventHub().replaceFirst(".*EntityPath=", "");
+    }
+
+    /** The connection string of another event hub, over TLS. */
+    String eventHub(String name) {
+        return eventHub().replaceFirst("EntityPath=.*", "EntityPath=" + name);
+    }
+
+    /** Makes an event hub beside the built-in one and returns its connection string. */
+    String addEventHub(String name, int partitions) throws Exception {
+        control("PUT", "/iolite/v1/eventhubs/" + name, "{\"partitions\":" + partitions + "}");
+        return eventHub(name);
+    }
+
+    void removeEventHub(String name) throws Exception {
+        control("DELETE", "/iolite/v1/eventhubs/" + name, "");
+    }
+
+    /** Makes a consumer group of the built-in event hub, with a name of its own. */
+    String addConsumerGroup() throws Exception {
+        String group = "group-" + UUID.randomUUID();
+        control("PUT", consumerGroup(group), "");
+        return group;
+    }
+
+    void removeConsumerGroup(String group) throws Exception {
+        control("DELETE", consumerGroup(group), "");
+    }
+
+    /** How many readers a consumer group of the built-in event hub has. */
+    int readers(String group) throws Exception {
+        String described = control("GET", consumerGroup(group), "");
+        return JsonParser.parseString(described).getAsJsonObject().getAsJsonArray("readers").size();
+    }
+
+    private String consumerGroup(String group) {
+        return "/iolite/v1/eventhubs/" + eventHubName() + "/consumergroups/" + group;
+    }
+
+    /** Sets the whole routing, in the form of the property "routing" of an IoT hub in Azure Resource Manager. */
+    void route(String routing) throws Exception {
+        control("PUT", "/iolite/v1/routing", routing);
+    }
+
+    /** The events that match a query of the control API; with timeout it waits for them. */
+    List<JsonObject> find(String query) throws Exception {
+        JsonObject found = JsonParser.parseString(control("GET", "/iolite/v1/events?" + query, "")).getAsJsonObject();
+        return StreamSupport.stream(found.getAsJsonArray("events").spliterator(), false)
+                .map(JsonElement::getAsJsonObject).toList();
     }
 
     String device(String deviceId, String key) {
@@ -166,17 +218,20 @@ final class Hub implements AutoCloseable {
     }
 
     private String control(String method, String path, String body) throws IOException {
-        HttpURLConnection connection = open(address, method, path);
-        if (!body.isEmpty()) {
-            connection.setDoOutput(true);
-            connection.setRequestProperty("Content-Type", "application/json");
-            connection.getOutputStream().write(body.getBytes(StandardCharsets.UTF_8));
+        HttpAnswer answer = HttpAnswer.to(open(address, method, path), body);
+        if (answer.status() >= 300) {
+            throw new Refused(method + " " + path, answer);
         }
-        if (connection.getResponseCode() >= 300) {
-            throw new IOException(method + " " + path + ": " + connection.getResponseCode());
-        }
-        try (InputStream answer = connection.getInputStream()) {
-            return new String(answer.readAllBytes(), StandardCharsets.UTF_8);
+        return answer.body();
+    }
+
+    /** What the control API does not do. */
+    static final class Refused extends IOException {
+        final HttpAnswer answer;
+
+        Refused(String request, HttpAnswer answer) {
+            super(request + ": " + answer);
+            this.answer = answer;
         }
     }
 

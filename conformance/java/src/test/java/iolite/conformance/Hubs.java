@@ -42,6 +42,13 @@ public final class Hubs implements BeforeAllCallback, TestWatcher {
         return running("127.0.5.4", "--http-poll", "log");
     }
 
+    /** A hub for one test or test class alone, which closes it: its clock, its routing and its queues are theirs. */
+    static Hub own(String... flags) throws Exception {
+        Hub hub = Hub.start(binary, directory, "127.0.6.4", flags);
+        RUNNING.put(hub.address, hub);
+        return hub;
+    }
+
     /** The command under test: IOLITE_BIN, or a fresh build of this repository. */
     static Path binary() {
         return binary;
