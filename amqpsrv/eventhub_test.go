@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/iolite-emulator/iolite/amqp10"
+	"github.com/iolite-emulator/iolite/hub"
 )
 
 // reader is a hub with events of one device in one partition.
@@ -481,6 +482,29 @@ func TestManagementEmptyPartition(t *testing.T) {
 		"last_enqueued_offset": "-1", "last_enqueued_time_utc": time.Time{}, "is_partition_empty": true}
 	if diff := cmp.Diff(any(want), got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// After a day everything has gone, but not where the partition was: readers that come back go on there.
+func TestManagementAfterTheRetention(t *testing.T) {
+	r := newReader(t, 3)
+	offset, enqueued := r.offsetOf(2), r.enqueuedOf(2)
+	r.clock.Advance(hub.DefaultRetention + time.Minute)
+	r.session = r.asService()
+	got := r.manage(r.session, "$management", read("iolite", typePartition, r.partition)).Value
+	want := map[string]any{"name": "iolite", "type": typePartition, "partition": r.partition, "begin_sequence_number": int64(3), "last_enqueued_sequence_number": int64(2),
+		"last_enqueued_offset": offset, "last_enqueued_time_utc": time.UnixMilli(enqueued).UTC(), "is_partition_empty": true}
+	if diff := cmp.Diff(any(want), got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	readers := []*amqp.Receiver{
+		r.from("amqp.annotation.x-opt-offset > '-1'", 10), r.from(fmt.Sprintf("amqp.annotation.x-opt-offset > '%s'", offset), 10),
+		r.from("amqp.annotation.x-opt-sequence-number >= '0'", 10), r.from(fmt.Sprintf("amqp.annotation.x-opt-enqueued-time > '%d'", enqueued), 10),
+	}
+	r.device = r.sender(r.asDevice(r.key()), "/devices/d1/messages/events")
+	r.add(1)
+	for _, l := range readers {
+		r.want(l, 3)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"math"
 	"net"
 	"runtime"
@@ -151,8 +150,8 @@ func BenchmarkCatchUp(b *testing.B) {
 			}
 			total := float64(b.N) * float64(readers) * events
 			b.ReportMetric(total/b.Elapsed().Seconds(), "events/s")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/total, "ns/event")
 			b.ReportMetric(float64(octets)/events, "wire-B/event")
-			reportPerEvent(b, total)
 		})
 	}
 }
@@ -173,16 +172,11 @@ func readAll(b *testing.B, c *crowd, readers, events int) (octets int64) {
 		}()
 	}
 	for range readers {
-		if err := <-done; err != nil && err != io.EOF {
+		if err := <-done; err != nil {
 			b.Fatal(err)
 		}
 	}
 	return octets
-}
-
-// reportPerEvent adds allocations per event, which b.N does not count.
-func reportPerEvent(b *testing.B, events float64) {
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/events, "ns/event")
 }
 
 // BenchmarkFanOut publishes events of 256 bytes while readers of one partition follow; with a reader beside them that never reads its

@@ -116,7 +116,7 @@ func (p *peer) attachReceiver(l *amqp10.Link, a address) (amqp10.Node, *amqp10.E
 		return p.attachC2D(l, a)
 	case kindHubEvents:
 		return p.redirect(l, a)
-	case kindProducer, kindPartition:
+	case kindProducer:
 		return p.attachProducer(l, a)
 	}
 	return p.refuse(l, a)

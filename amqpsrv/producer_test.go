@@ -94,6 +94,7 @@ func TestProducersNeedTheRightAndTheScope(t *testing.T) {
 		"elsewhere":         {r.policyToken("localhost/iolite", "service", time.Hour), "alerts", amqp.ErrCondUnauthorizedAccess},
 		"another partition": {r.policyToken("localhost/alerts/Partitions/1", "service", time.Hour), "alerts/Partitions/0", amqp.ErrCondUnauthorizedAccess},
 		"another right":     {r.policyToken("localhost", "registryReadWrite", time.Hour), "alerts", amqp.ErrCondUnauthorizedAccess},
+		"a reader's node":   {r.policyToken("localhost", "service", time.Hour), "alerts/ConsumerGroups/$Default/Partitions/0", amqp.ErrCondNotFound},
 		"no such partition": {r.policyToken("localhost", "service", time.Hour), "alerts/Partitions/2", "com.microsoft:argument-out-of-range"},
 	} {
 		_, err := r.as(c.token).NewSender(r.ctx(), c.address, nil)

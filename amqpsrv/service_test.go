@@ -202,6 +202,11 @@ func TestRedirect(t *testing.T) {
 		"messages/events/": "amqps://localhost:5671/iolite/",
 		"/messages/events/ConsumerGroups/$Default/Partitions/1":                  "amqps://localhost:5671/iolite/ConsumerGroups/$Default/Partitions/1/",
 		"amqps://localhost/messages/events/ConsumerGroups/$default/Partitions/0": "amqps://localhost:5671/iolite/ConsumerGroups/$default/Partitions/0/",
+		"/messages/events/ConsumerGroups/%24Default/Partitions/0/":               "amqps://localhost:5671/iolite/ConsumerGroups/$Default/Partitions/0/",
+		"Messages/Events/ConsumerGroups/nobody/Partitions/77":                    "amqps://localhost:5671/iolite/ConsumerGroups/nobody/Partitions/77/", // refused there
+		"messages/events/ConsumerGroups/$Default":                                "amqps://localhost:5671/iolite/ConsumerGroups/$Default/",
+		"messages/events/$management":                                            "amqps://localhost:5671/iolite/$management/",
+		"messages/events/Partitions/0":                                           "amqps://localhost:5671/iolite/Partitions/0/",
 	} {
 		_, err := s.NewReceiver(r.ctx(), address, nil)
 		e := r.wantRefusal(err, amqp.ErrCondLinkRedirect)
@@ -210,6 +215,9 @@ func TestRedirect(t *testing.T) {
 		}
 	}
 	_, err := s.NewSender(r.ctx(), "messages/events/$management", nil)
+	r.wantRefusal(err, amqp.ErrCondLinkRedirect)
+	scoped := r.as(r.policyToken("localhost/messages/events", "service", time.Hour))
+	_, err = scoped.NewReceiver(r.ctx(), "messages/events/ConsumerGroups/$Default/Partitions/0", nil)
 	r.wantRefusal(err, amqp.ErrCondLinkRedirect)
 }
 
