@@ -18,6 +18,7 @@ from service import Service
 
 MAIN_ADDRESS = "127.0.0.3"
 MOVED_ADDRESS = "127.0.3.3"
+SMALL_ADDRESS = "127.0.5.3"
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +37,13 @@ def authority(tmp_path_factory):
 def moved_hub(binary, certs_dir, tmp_path_factory):
     """A second hub for the tests that move its clock."""
     yield from _running(binary, MOVED_ADDRESS, certs_dir, tmp_path_factory, "--upload-ttl=1m")
+
+
+@pytest.fixture(scope="session")
+def small(binary, certs_dir, tmp_path_factory):
+    """A third hub, which keeps a mebibyte of events."""
+    for running in _running(binary, SMALL_ADDRESS, certs_dir, tmp_path_factory, "--retain=1"):
+        yield Moved(running, IoTHubRegistryManager.from_connection_string(running.owner))
 
 
 def _running(binary, address, certs_dir, tmp_path_factory, *flags):

@@ -22,6 +22,9 @@ DOORS = {
 
 each_door = pytest.mark.parametrize("door", DOORS.values(), ids=DOORS.keys())
 
+# On its uAMQP transport azure-eventhub cannot send.
+each_sending_door = pytest.mark.parametrize("door", list(DOORS.values())[:3], ids=list(DOORS)[:3])
+
 # For what concerns no door, but what the client makes of the hub's answer.
 each_transport = pytest.mark.parametrize("door", [DOORS["amqps"], DOORS["amqps_uamqp"]], ids=["pyamqp", "uamqp"])
 

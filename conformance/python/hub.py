@@ -142,6 +142,13 @@ class Hub:
         return json.loads(self._request("GET", f"/iolite/v1/events?{urllib.parse.urlencode(query)}"))["events"]
 
     @contextlib.contextmanager
+    def event_hub_beside(self, **options):
+        """An event hub of its own, for as long as it is needed."""
+        path = f"/iolite/v1/eventhubs/py-{uuid.uuid4()}"
+        yield json.loads(self._request("PUT", path, options))["name"]
+        self._request("DELETE", path)
+
+    @contextlib.contextmanager
     def consumer_group(self):
         """A consumer group of the built-in endpoint, for as long as it is needed."""
         path = f"/iolite/v1/eventhubs/{self.info['hub']}/consumergroups/py-{uuid.uuid4()}"
