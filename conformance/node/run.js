@@ -5,6 +5,7 @@
 //
 //   IOLITE_BIN      the emulator to test; built with `go build` when absent
 //   IOLITE_ADDRESS  the loopback address to use; 127.0.0.2 when absent
+//   IOLITE_SECOND_ADDRESS  that of the second hub that some tests start; 127.0.0.12 when absent
 
 const { spawn, execFileSync } = require('node:child_process');
 const { once } = require('node:events');
@@ -12,12 +13,10 @@ const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { createAuthority } = require('./support/certificates');
+const { Server } = require('./support/server');
 
 const ADDRESS = process.env.IOLITE_ADDRESS || '127.0.0.2';
-const CONTROL = `http://${ADDRESS}:8088`;
-const READY_WITHIN_MS = 15_000;
-const STOP_WITHIN_MS = 10_000;
-const LOG_TAIL_LINES = 80;
+const SECOND_ADDRESS = process.env.IOLITE_SECOND_ADDRESS || '127.0.0.12';
 const FILE_TIMEOUT_MS = 120_000; // a file that hangs, for instance on a socket nobody closed, fails
 
 const SEED = { // YAML, of which JSON is a part
@@ -34,9 +33,10 @@ main().then(
 async function main() {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'iolite-node-'));
   try {
-    const hub = await startHub(binary(dir), dir);
+    const bin = binary(dir);
+    const hub = await startHub(bin, dir);
     try {
-      const code = await runTests(dir, process.argv.slice(2));
+      const code = await runTests(bin, dir, process.argv.slice(2));
       const fault = await hub.stop();
       if (fault) console.error(fault);
       if (code !== 0 || fault) console.error(`--- last lines of the hub's log ---\n${hub.tail()}`);
@@ -57,79 +57,36 @@ function binary(dir) {
 }
 
 async function startHub(bin, dir) {
-  const log = path.join(dir, 'hub.log');
   const authority = createAuthority('Iolite conformance device CA');
   fs.writeFileSync(path.join(dir, 'device-ca.json'), JSON.stringify(authority));
   fs.writeFileSync(path.join(dir, 'device-ca.pem'), authority.cert);
   const seed = path.join(dir, 'seed.json');
   fs.writeFileSync(seed, JSON.stringify(SEED));
-  const out = fs.openSync(log, 'w');
-  const child = spawn(bin, [
-    'serve',
-    '--bind', ADDRESS,
-    '--hostname', ADDRESS,
-    '--control', `${ADDRESS}:8088`,
-    '--certs-dir', path.join(dir, 'certs'),
+  const server = await Server.start(bin, dir, 'hub', ADDRESS, [
     '--device', 'conformance-node',
     '--x509-ca', path.join(dir, 'device-ca.pem'),
     '--consumer-group', 'configured',
     '--seed', seed,
-    '--strict-ports',
-  ], { stdio: ['ignore', out, out] });
-  fs.closeSync(out);
-  let ended = null;
-  child.on('error', (err) => { ended = `the hub could not be started: ${err.message}`; });
-  child.on('exit', (code, signal) => { ended = `the hub ended with ${signal || `status ${code}`}`; });
-
-  const tail = () => fs.readFileSync(log, 'utf8').split('\n').slice(-LOG_TAIL_LINES).join('\n');
-  let asked = false;
-  const stop = async () => {
-    if (asked) return null;
-    asked = true;
-    if (ended) return `before the suite was over, ${ended}`;
-    child.kill('SIGTERM');
-    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_WITHIN_MS);
-    const [code, signal] = await once(child, 'exit');
-    clearTimeout(timer);
-    if (code !== 0) return `asked to stop, the hub ended with ${signal || `status ${code}`} instead of 0`;
-    return /^panic:|DATA RACE/m.test(fs.readFileSync(log, 'utf8')) ? 'the hub panicked or raced; see its log' : null;
-  };
-
-  const deadline = Date.now() + READY_WITHIN_MS;
-  while (!(await ready(dir))) {
-    if (ended || Date.now() > deadline) {
-      const why = ended || `no 200 from ${CONTROL}/readyz within ${READY_WITHIN_MS} ms`;
-      await stop();
-      throw new Error(`${why}\n${tail()}`);
-    }
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  const ca = await fetch(`${CONTROL}/iolite/v1/ca.pem`);
+  ]);
+  const ca = await fetch(`${server.control}/iolite/v1/ca.pem`);
   if (!ca.ok) throw new Error(`GET /iolite/v1/ca.pem answered ${ca.status}`);
-  fs.writeFileSync(path.join(dir, 'hub-ca.pem'), await ca.text());
-  return { stop, tail };
-}
-
-/** Whether our hub is ready: another one may hold the address already, and answer. */
-async function ready(dir) {
-  try {
-    if ((await fetch(`${CONTROL}/readyz`)).status !== 200) return false;
-    const info = await (await fetch(`${CONTROL}/iolite/v1/info`)).json();
-    return info.ca.startsWith(dir);
-  } catch {
-    return false;
-  }
+  // Of storage with a certificate of its own, for which the authority of the devices is good enough.
+  fs.writeFileSync(path.join(dir, 'hub-ca.pem'), await ca.text() + authority.cert);
+  return server;
 }
 
 // One process per file, one file at a time, in the order of their paths: tests/steady before tests/time, whose files move
 // the hub's clock, which every other client of the hub would notice.
-async function runTests(dir, files) {
+async function runTests(bin, dir, files) {
   if (files.length === 0) files = testFiles(path.join(__dirname, 'tests'));
   const child = spawn(process.execPath, ['--test', '--test-concurrency=1', '--test-reporter=spec', `--test-timeout=${FILE_TIMEOUT_MS}`, ...files], {
     stdio: 'inherit',
     env: {
       ...process.env,
-      IOLITE_CONTROL: CONTROL,
+      IOLITE_CONTROL: `http://${ADDRESS}:8088`,
+      IOLITE_BIN: bin,
+      IOLITE_DIR: dir,
+      IOLITE_SECOND_ADDRESS: SECOND_ADDRESS,
       IOLITE_DEVICE_CA: path.join(dir, 'device-ca.json'),
       // Read once, when node starts: this is why the suite is a child process.
       NODE_EXTRA_CA_CERTS: path.join(dir, 'hub-ca.pem'),

@@ -9,6 +9,8 @@ const TAG = { bool: 0x01, integer: 0x02, bits: 0x03, octets: 0x04, oid: 0x06, ut
 const ECDSA_WITH_SHA256 = sequence(oid('2a8648ce3d040302')); // 1.2.840.10045.4.3.2
 const COMMON_NAME = oid('550403'); // 2.5.4.3
 const BASIC_CONSTRAINTS = oid('551d13'); // 2.5.29.19
+const SUBJECT_ALT_NAME = oid('551d11'); // 2.5.29.17
+const IP_ADDRESS = 0x87; // of a GeneralName
 const DAY_MS = 86_400_000;
 
 function tlv(tag, ...parts) {
@@ -25,7 +27,8 @@ function name(text) { return sequence(tlv(TAG.set, sequence(COMMON_NAME, tlv(TAG
 function integer(bytes) { return tlv(TAG.integer, bytes[0] & 0x80 ? Buffer.concat([Buffer.from([0]), bytes]) : bytes); }
 function time(ms) { return tlv(TAG.utcTime, Buffer.from(new Date(ms).toISOString().replace(/[-:T]/g, '').slice(2, 14) + 'Z')); }
 
-function issue(subject, issuer, publicKey, issuerKey, authority) {
+function issue(subject, issuer, publicKey, issuerKey, authority, address) {
+  const names = address ? [sequence(SUBJECT_ALT_NAME, tlv(TAG.octets, sequence(tlv(IP_ADDRESS, Buffer.from(address.split('.').map(Number))))))] : [];
   const constraints = sequence(BASIC_CONSTRAINTS, tlv(TAG.bool, Buffer.from([0xff])),
     tlv(TAG.octets, authority ? sequence(tlv(TAG.bool, Buffer.from([0xff]))) : sequence()));
   const body = sequence(
@@ -36,17 +39,17 @@ function issue(subject, issuer, publicKey, issuerKey, authority) {
     sequence(time(Date.now() - DAY_MS), time(Date.now() + 30 * DAY_MS)),
     name(subject),
     publicKey.export({ type: 'spki', format: 'der' }),
-    tlv(0xa3, sequence(constraints)));
+    tlv(0xa3, sequence(constraints, ...names)));
   const der = sequence(body, ECDSA_WITH_SHA256, bits(crypto.sign('sha256', body, issuerKey)));
   return `-----BEGIN CERTIFICATE-----\n${der.toString('base64').replace(/.{64}/g, '$&\n').trimEnd()}\n-----END CERTIFICATE-----\n`;
 }
 
-function create(subject, issuer, isAuthority) {
+function create(subject, issuer, isAuthority, address) {
   const { publicKey, privateKey } = crypto.generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const issuerKey = issuer ? crypto.createPrivateKey(issuer.key) : privateKey;
   return {
     subject,
-    cert: issue(subject, issuer ? issuer.subject : subject, publicKey, issuerKey, isAuthority),
+    cert: issue(subject, issuer ? issuer.subject : subject, publicKey, issuerKey, isAuthority, address),
     key: privateKey.export({ type: 'pkcs8', format: 'pem' }),
   };
 }
@@ -60,10 +63,13 @@ function createAuthority(commonName) { return create(commonName, null, true); }
 /** A device certificate signed by an authority made above. */
 function createSigned(commonName, authority) { return create(commonName, authority, false); }
 
+/** The certificate of a server at an IPv4 address, signed by an authority made above. */
+function createServer(address, authority) { return create(address, authority, false, address); }
+
 /** The thumbprint as the registry wants it: upper-case hex, no separators. */
 function thumbprint(pem, algorithm = 'sha1') {
   const { fingerprint, fingerprint256 } = new crypto.X509Certificate(pem);
   return (algorithm === 'sha256' ? fingerprint256 : fingerprint).replaceAll(':', '');
 }
 
-module.exports = { createSelfSigned, createAuthority, createSigned, thumbprint };
+module.exports = { createSelfSigned, createAuthority, createSigned, createServer, thumbprint };
