@@ -1,6 +1,8 @@
 package amqpsrv
 
 import (
+	"errors"
+
 	"github.com/iolite-emulator/iolite/amqp10"
 	"github.com/iolite-emulator/iolite/hub"
 	"github.com/iolite-emulator/iolite/store"
@@ -35,7 +37,7 @@ func (p *peer) attachProducer(l *amqp10.Link, a address) (amqp10.Node, *amqp10.E
 }
 
 // Receive implements amqp10.Receiver.
-func (n *producer) Receive(_ *amqp10.Link, d *amqp10.Delivery) {
+func (n *producer) Receive(l *amqp10.Link, d *amqp10.Delivery) {
 	err := n.decode(d)
 	if err == nil {
 		err = n.out.Send(n.p.ctx, n.events...)
@@ -43,6 +45,9 @@ func (n *producer) Receive(_ *amqp10.Link, d *amqp10.Delivery) {
 	clear(n.events)
 	n.events = n.events[:0]
 	n.p.settle(d, err)
+	if e := (*hub.Error)(nil); errors.As(err, &e) && e.Code == hub.CodeEntityNotFound { // deleted: whoever attaches again finds the one that has been made since
+		l.Detach(n.p.asError(err))
+	}
 }
 
 // Detached implements amqp10.Node.

@@ -1,6 +1,7 @@
 package amqpsrv
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -133,4 +134,26 @@ func FuzzProducer(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A producer of an event hub that was deleted loses its link, and finds with another one the event hub of that name that was made since.
+func TestProducersEndWithTheirEventHub(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	admin := r.hub.Admin()
+	_, err := admin.PutEventHub(r.ctx(), "alerts", 1)
+	r.must(err)
+	s := r.asService()
+	m := &amqp.Message{Data: [][]byte{[]byte("{}")}}
+	old := r.sender(s, "alerts")
+	r.must(old.Send(r.ctx(), m, nil))
+	r.must(admin.DeleteEventHub(r.ctx(), "alerts"))
+	r.wantRefusal(old.Send(r.ctx(), m, nil), amqp.ErrCondNotFound)
+	_, err = admin.PutEventHub(r.ctx(), "alerts", 1)
+	r.must(err)
+	var ended *amqp.LinkError
+	if err := old.Send(r.ctx(), m, nil); !errors.As(err, &ended) {
+		t.Errorf("the link of the one that is gone: %v", err)
+	}
+	r.must(r.sender(s, "alerts").Send(r.ctx(), m, nil))
+	r.receive(r.receiver(s, "alerts/ConsumerGroups/$Default/Partitions/0", 1))
 }
