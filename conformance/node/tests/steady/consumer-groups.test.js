@@ -108,7 +108,9 @@ describe('an event hub beside the built-in one', () => {
     assert.equal(partition.lastEnqueuedSequenceNumber, -1);
     isNotFound(await refusal(t, '0', { connectionString, group: 'configured' }));
     assert.equal(await refusal(t, '2', { connectionString, group: 'operators' }), 'ArgumentOutOfRangeError');
-    assert.deepEqual((await eventHubs.list()).map(({ name, builtIn }) => [name, builtIn]).sort(), [['alarms', false], [eventHubs.builtIn(), true]]);
+    const known = new Map((await eventHubs.list()).map(({ name, builtIn }) => [name, builtIn]));
+    assert.equal(known.get('alarms'), false);
+    assert.equal(known.get(eventHubs.builtIn()), true);
   });
 
   test('gets nothing that devices send, unless a route says so', async (t) => {
