@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/iolite-emulator/iolite/blob"
 	"github.com/iolite-emulator/iolite/blobapi"
 	"github.com/iolite-emulator/iolite/clock"
@@ -61,8 +63,18 @@ func (e *Emulator) buildStorage(c *blob.Client) (hub.Storage, error) {
 			return nil, err
 		}
 	}
+	e.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "iolite_blob_bytes", Help: "Space that uploaded files take, overheads and uncommitted blocks included."}, e.blobBytes))
 	e.blobapi = blobapi.New(blobapi.Config{Blobs: e.blobs, Key: storageKey(), Container: o.StorageContainer, Clock: e.clock, Logger: e.log})
 	return &localStorage{blobs: e.blobs, container: o.StorageContainer, clock: e.clock, host: func() string { return e.hostPort(door.HTTPS, HTTPSPort) }}, nil
+}
+
+// blobBytes is what the metric shows.
+func (e *Emulator) blobBytes() float64 {
+	used, _, err := e.blobs.Usage(context.Background())
+	if err != nil {
+		e.log.Error("the space of uploaded files is not known", "error", err)
+	}
+	return float64(used)
 }
 
 // StorageConnectionString returns the connection string of the account that file uploads go to when no other is named; empty without one.

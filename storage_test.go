@@ -82,6 +82,17 @@ func (r *uploadRig) ask(method, uri, body string) (status int, text string) {
 	return answer.StatusCode, string(b)
 }
 
+// metric reads a gauge from the control API.
+func (r *uploadRig) metric(name string) (value float64) {
+	r.t.Helper()
+	_, text := r.ask(http.MethodGet, "http://"+r.e.Info().Control+"/metrics", "")
+	_, after, ok := strings.Cut(text, "\n"+name+" ")
+	if _, err := fmt.Sscan(after, &value); !ok || err != nil {
+		r.t.Fatalf("%s is not shown: %v", name, err)
+	}
+	return value
+}
+
 func (r *uploadRig) put(uri, body string) {
 	r.t.Helper()
 	if status, text := r.ask(http.MethodPut, uri, body); status != http.StatusCreated {
@@ -122,12 +133,18 @@ func TestUploadGoesThroughTheHTTPSDoor(t *testing.T) {
 func TestResetEmptiesBlobs(t *testing.T) {
 	r := newUploadRig(t, iolite.Options{})
 	_, uri := r.begin("a.txt")
-	r.put(uri, "hello")
+	r.put(uri, strings.Repeat("hello", 1000))
+	if n := r.metric("iolite_blob_bytes"); n < 5000 {
+		t.Errorf("%v bytes are shown", n)
+	}
 	if err := r.e.Reset(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	if status, text := r.ask(http.MethodGet, uri, ""); status != http.StatusNotFound {
 		t.Errorf("%d %s", status, text)
+	}
+	if n := r.metric("iolite_blob_bytes"); n != 0 {
+		t.Errorf("%v bytes are shown afterwards", n)
 	}
 	r.open()
 	_, uri = r.begin("a.txt")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/iolite-emulator/iolite/hub"
+	"github.com/iolite-emulator/iolite/store"
 )
 
 // fileStorage is where devices of a rig upload files to.
@@ -117,6 +118,17 @@ func TestUploadRefusals(t *testing.T) {
 		r.ask("POST", c.path, c.token, c.body).want(c.status, c.code)
 	}
 	r.files.uploaded = true
+	setStatus := func(status store.Status) {
+		id, err := r.hub.Admin().Identity(context.Background(), store.Key{DeviceID: "d1"})
+		must(t, err)
+		id.Status = status // and the keys stay
+		_, err = r.hub.Admin().UpdateIdentity(context.Background(), id.Identity, "*")
+		must(t, err)
+	}
+	setStatus(store.Disabled)
+	r.ask("POST", "/devices/d1/files"+version, token, `{"blobName":"x"}`).want(401, "IotHubUnauthorizedAccess")
+	r.ask("POST", "/devices/d1/files/notifications/"+id+version, token, `{"isSuccess":true}`).want(401, "IotHubUnauthorizedAccess")
+	setStatus(store.Enabled)
 	r.ask("POST", "/devices/d1/files/notifications/"+id+version, token, `{"isSuccess":true}`).want(204, "")
 	r.ask("GET", "/messages/servicebound/filenotifications"+version, r.policyToken("registryRead"), "").want(401, "IotHubUnauthorizedAccess")
 }
