@@ -30,12 +30,13 @@ type received struct {
 
 // broker is a peer with one node for each address. It speaks AMQP with the engine of this house, which the sender under test does not use.
 type broker struct {
-	t        *testing.T
+	t        testing.TB
 	listener net.Listener
 	max      uint64                                       // bytes of a message; 0 for the engine's default
 	settle   func(n int, d *amqp10.Delivery)              // n counts deliveries from 0
 	sasl     func(mechanism string, response []byte) bool // nil: anything goes
 	refuse   string                                       // addresses that are refused
+	forget   bool                                         // keep no messages
 	status   int32                                        // of put-token [200]
 
 	mu         sync.Mutex
@@ -46,7 +47,7 @@ type broker struct {
 	serving    sync.WaitGroup
 }
 
-func newBroker(t *testing.T, secure *tls.Config, change ...func(*broker)) *broker {
+func newBroker(t testing.TB, secure *tls.Config, change ...func(*broker)) *broker {
 	t.Helper()
 	b := &broker{t: t, conns: map[net.Conn]bool{}, status: 200, settle: func(_ int, d *amqp10.Delivery) { d.Accept() }}
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -150,6 +151,10 @@ type node struct {
 func (n *node) Detached(*amqp10.Link, *amqp10.Error) {}
 
 func (n *node) Receive(_ *amqp10.Link, d *amqp10.Delivery) {
+	if n.p.forget && n.address != "$cbs" {
+		d.Accept()
+		return
+	}
 	r := received{link: n.address}
 	if err := r.message.Decode(append([]byte(nil), d.Payload...), amqp10.Limits{}); err != nil {
 		n.p.t.Error(err)

@@ -522,3 +522,24 @@ func TestDeliverEndsWithItsContextAlthoughThePeerDoesNotRead(t *testing.T) {
 	}
 	_ = s.Close()
 }
+
+// BenchmarkDeliver counts messages of 256 bytes that a peer in this process accepts, 256 at once.
+func BenchmarkDeliver(b *testing.B) {
+	peer := newBroker(b, nil, func(p *broker) { p.forget = true })
+	s, err := newEgress().EventHub(emulatorString(peer))
+	if err != nil {
+		b.Fatal(err)
+	}
+	messages := events(0, 256)
+	for i := range messages {
+		messages[i].Body = make([]byte, 256)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if taken, err := s.Deliver(b.Context(), messages); taken != len(messages) || err != nil {
+			b.Fatal(taken, err)
+		}
+	}
+	b.ReportMetric(float64(len(messages)*b.N)/b.Elapsed().Seconds(), "messages/s")
+	_ = s.Close()
+}

@@ -84,3 +84,36 @@ func TestAConditionOnPropertiesTakesNoMemory(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkSendToOutside is what a device's send costs when its messages wait for an endpoint outside: one that takes them, and one that is
+// down.
+func BenchmarkSendToOutside(b *testing.B) {
+	for name, down := range map[string]error{"up": nil, "down": refusedError{"Transient"}} {
+		b.Run(name, func(b *testing.B) {
+			h, _ := newTestHub(b, func(cfg *Config) {
+				cfg.Sinks = func(External, func(int)) (Sink, error) { return quietSink{down}, nil }
+				cfg.Routing = toQueue("x")
+			})
+			s := connect(b, h, "d1")
+			m := telemetry256()
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := s.SendTelemetry(context.Background(), m); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// quietSink takes everything, or nothing.
+type quietSink struct{ err error }
+
+func (s quietSink) Deliver(_ context.Context, messages []store.Event) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	return len(messages), nil
+}
+
+func (quietSink) Close() error { return nil }
