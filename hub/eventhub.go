@@ -12,22 +12,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/iolite-emulator/iolite/auth"
 	"github.com/iolite-emulator/iolite/store"
 )
-
-// defaultGroup is the consumer group that every event hub has.
-const defaultGroup = "$Default"
 
 // Limits of names, in characters (article "Azure Event Hubs quotas and limits").
 const (
 	maxEventHubName = 256
 	maxGroupName    = 50
 )
-
-// maxGroups is how many consumer groups an event hub may have, $Default included (article "Read device-to-cloud messages from the
-// built-in endpoint": up to 20 for each IoT hub).
-const maxGroups = 20
 
 // eventHub is something that Event Hubs clients read: the built-in endpoint of the hub, or an event hub that routes lead to. Each has
 // partitions, consumer groups, and readers of one partition for one group.
@@ -44,13 +36,6 @@ type eventHub struct {
 	groups map[string]*consumerGroup // by name in lower case
 }
 
-// consumerGroup is one view of the events: its readers know of each other, and of no other group's.
-type consumerGroup struct {
-	name       string
-	created    time.Time
-	partitions []ownership
-}
-
 // eventHubs are all event hubs of a hub, by name in lower case. The built-in endpoint is always there.
 type eventHubs struct {
 	mu  sync.Mutex
@@ -61,11 +46,6 @@ func (h *Hub) newEventHub(name string, log store.EventLog) *eventHub {
 	e := &eventHub{hub: h, name: name, log: log, created: h.clock.Now(), expired: make([]atomic.Int64, log.Partitions()), groups: map[string]*consumerGroup{}}
 	e.addGroup(defaultGroup)
 	return e
-}
-
-// addGroup makes a consumer group. The caller holds mu, or nobody else knows e yet.
-func (e *eventHub) addGroup(name string) {
-	e.groups[strings.ToLower(name)] = &consumerGroup{name: name, created: e.hub.clock.Now(), partitions: make([]ownership, e.log.Partitions())}
 }
 
 // init makes the built-in endpoint.
@@ -217,99 +197,6 @@ func (e *eventHub) close() {
 	}
 }
 
-// endReaders ends the readers of a group that is not in groups any more.
-func (e *eventHub) endReaders(g *consumerGroup) {
-	var readers []*EventReader
-	e.mu.Lock()
-	for i := range g.partitions {
-		readers = append(readers, g.partitions[i].all()...)
-	}
-	e.mu.Unlock()
-	for _, r := range readers {
-		r.endWith(e.noGroup(g.name))
-	}
-}
-
-// noGroup is the error of a consumer group that is not there.
-func (e *eventHub) noGroup(name string) *Error {
-	e.mu.Lock()
-	groups := e.groupNames()
-	e.mu.Unlock()
-	return e.hub.NewError(CodeEntityNotFound, e.hub.cfg.Name+":eventhub:"+e.name+"|"+shortName(name),
-		"The consumer groups of "+e.name+" are: "+strings.Join(groups, ", ")+".")
-}
-
-// groupNames lists the consumer groups in order. The caller holds mu.
-func (e *eventHub) groupNames() []string {
-	names := make([]string, 0, len(e.groups))
-	for _, g := range e.groups {
-		names = append(names, g.name)
-	}
-	slices.Sort(names)
-	return names
-}
-
-// putGroup makes a consumer group unless there is one.
-func (e *eventHub) putGroup(name string) error {
-	if !validGroup(name) {
-		return e.hub.NewError(CodeArgumentInvalid, "bad consumer group name "+strconv.Quote(shortName(name)))
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.groups[strings.ToLower(name)] != nil {
-		return nil
-	}
-	if len(e.groups) >= maxGroups {
-		return e.hub.NewError(CodeTooManyGroups, e.name, strconv.Itoa(maxGroups))
-	}
-	e.addGroup(name)
-	return nil
-}
-
-// deleteGroup forgets a consumer group and ends its readers; $Default stays.
-func (e *eventHub) deleteGroup(name string) error {
-	lower := strings.ToLower(name)
-	if lower == strings.ToLower(defaultGroup) {
-		return e.hub.NewError(CodeInvalidOperation, "the consumer group "+defaultGroup+" cannot be deleted")
-	}
-	e.mu.Lock()
-	g := e.groups[lower]
-	delete(e.groups, lower)
-	e.mu.Unlock()
-	if g == nil {
-		return e.noGroup(name)
-	}
-	e.endReaders(g)
-	return nil
-}
-
-// Bounds and default of how long an event hub keeps events (article "Read device-to-cloud messages from the built-in endpoint":
-// one day, up to seven).
-const (
-	MinRetention     = 24 * time.Hour
-	MaxRetention     = 7 * 24 * time.Hour
-	DefaultRetention = MinRetention
-)
-
-// expireEvery is how much of the hub's time goes by before a partition that is being read is searched for what is too old, again.
-const expireEvery = time.Second
-
-// expire drops the events of a partition that are older than the retention. Whoever looks at a partition calls it first, so that
-// nobody gets an event that is too old by more than expireEvery.
-func (e *eventHub) expire(ctx context.Context, partition int) error {
-	now := e.hub.clock.Now()
-	due := &e.expired[partition]
-	if last := due.Load(); last != 0 && now.UnixNano()-last < int64(expireEvery) && now.UnixNano() >= last {
-		return nil
-	}
-	oldest, err := e.log.SeekTime(ctx, partition, now.Add(-e.hub.cfg.Retention))
-	if err != nil {
-		return err
-	}
-	due.Store(now.UnixNano())
-	return e.log.Trim(ctx, partition, oldest)
-}
-
 // append stores events in one partition, all or none. The caller is inside a gate (Hub.enter), so that no reset happens meanwhile.
 func (e *eventHub) append(ctx context.Context, partition int, events ...store.Event) error {
 	_, err := e.log.Append(ctx, partition, events...)
@@ -333,11 +220,6 @@ func (e *eventHub) info(ctx context.Context, partition int) (store.PartitionInfo
 	return e.log.Info(ctx, partition)
 }
 
-// validGroup reports whether name can be a consumer group.
-func validGroup(name string) bool {
-	return strings.EqualFold(name, defaultGroup) || validEntityName(name, maxGroupName)
-}
-
 // validEntityName reports whether name has only letters, digits and -._ with a letter or digit at both ends, and is not longer than limit.
 func validEntityName(name string, limit int) bool {
 	for i := range len(name) {
@@ -357,206 +239,4 @@ func shortName(name string) string {
 		return name
 	}
 	return name[:maxEventHubName] + "..."
-}
-
-// EventHub describes an event hub.
-type EventHub struct {
-	Name           string
-	BuiltIn        bool // the hub's own endpoint
-	Created        time.Time
-	PartitionIDs   []string
-	ConsumerGroups []string // in order
-}
-
-func (e *eventHub) describe() EventHub {
-	out := EventHub{Name: e.name, BuiltIn: e == e.hub.builtIn, Created: e.created}
-	for i := range e.log.Partitions() {
-		out.PartitionIDs = append(out.PartitionIDs, strconv.Itoa(i))
-	}
-	e.mu.Lock()
-	out.ConsumerGroups = e.groupNames()
-	e.mu.Unlock()
-	return out
-}
-
-// EventHubNames lists the event hubs that there are, the built-in endpoint among them, in order.
-func (h *Hub) EventHubNames() []string {
-	h.eventHubs.mu.Lock()
-	defer h.eventHubs.mu.Unlock()
-	return h.eventHubs.names()
-}
-
-// HasEventHub fails with CodeEntityNotFound when there is no event hub of the name.
-func (h *Hub) HasEventHub(name string) error {
-	_, err := h.findEventHub(name)
-	return err
-}
-
-// managed returns an event hub whose $management the session may read.
-func (s *ServiceSession) managed(ctx context.Context, name string) (*eventHub, error) {
-	e, err := s.hub.findEventHub(name)
-	if err != nil {
-		return nil, err
-	}
-	return e, s.need(ctx, auth.ServiceConnect, e.name+"/$management")
-}
-
-// EventHub describes the event hub of a name, the built-in endpoint for the empty one. ServiceConnect. CodeEntityNotFound.
-func (s *ServiceSession) EventHub(ctx context.Context, name string) (_ EventHub, err error) {
-	defer func() { err = failed(opTelemetryRead, store.Key{}, err) }()
-	e, err := s.managed(ctx, name)
-	if err != nil {
-		return EventHub{}, err
-	}
-	return e.describe(), nil
-}
-
-// EventHubs describes all event hubs, in the order of their names. ServiceConnect for the whole hub.
-func (s *ServiceSession) EventHubs(ctx context.Context) ([]EventHub, error) {
-	if err := s.need(ctx, auth.ServiceConnect, ""); err != nil {
-		return nil, err
-	}
-	var all []EventHub
-	for _, name := range s.hub.EventHubNames() {
-		if e, err := s.hub.findEventHub(name); err == nil { // else it has gone meanwhile
-			all = append(all, e.describe())
-		}
-	}
-	return all, nil
-}
-
-// Partition describes one partition of an event hub.
-type Partition struct {
-	EventHub string
-	ID       string
-	store.PartitionInfo
-}
-
-// Partition describes one partition of an event hub, of the built-in endpoint for the empty name. ServiceConnect. CodeEntityNotFound,
-// CodePartitionOutOfRange.
-func (s *ServiceSession) Partition(ctx context.Context, eventHub, id string) (_ Partition, err error) {
-	defer func() { err = failed(opTelemetryRead, store.Key{}, err) }()
-	e, err := s.managed(ctx, eventHub)
-	if err != nil {
-		return Partition{}, err
-	}
-	p, err := e.partition(id)
-	if err != nil {
-		return Partition{}, err
-	}
-	info, err := e.info(ctx, p)
-	return Partition{EventHub: e.name, ID: id, PartitionInfo: info}, err
-}
-
-// ConsumerGroup describes a consumer group and who reads for it.
-type ConsumerGroup struct {
-	EventHub string
-	Name     string
-	Created  time.Time
-	Readers  []Reader // in the order of partitions
-}
-
-// Reader describes a reader of one partition.
-type Reader struct {
-	Partition  string
-	OwnerLevel *int64 // nil for a reader without
-	Name       string // of the receiver, as the client gave it
-	Remote     string // address; empty inside the process
-}
-
-// ConsumerGroup describes a consumer group. ServiceConnect for the whole hub. CodeEntityNotFound.
-func (s *ServiceSession) ConsumerGroup(ctx context.Context, eventHub, group string) (ConsumerGroup, error) {
-	if err := s.need(ctx, auth.ServiceConnect, ""); err != nil {
-		return ConsumerGroup{}, err
-	}
-	e, err := s.hub.findEventHub(eventHub)
-	if err != nil {
-		return ConsumerGroup{}, err
-	}
-	if c, ok := e.describeGroup(group); ok {
-		return c, nil
-	}
-	return ConsumerGroup{}, e.noGroup(group)
-}
-
-func (e *eventHub) describeGroup(name string) (c ConsumerGroup, ok bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	g := e.groups[strings.ToLower(name)]
-	if g == nil {
-		return c, false
-	}
-	c = ConsumerGroup{EventHub: e.name, Name: g.name, Created: g.created}
-	for i := range g.partitions {
-		for _, r := range g.partitions[i].all() {
-			one := Reader{Partition: strconv.Itoa(i), OwnerLevel: r.o.OwnerLevel, Name: r.o.Name}
-			if r.session.conn != nil {
-				one.Remote = r.session.conn.RemoteAddr().String()
-			}
-			c.Readers = append(c.Readers, one)
-		}
-	}
-	return c, true
-}
-
-// PutEventHub makes an event hub beside the built-in endpoint, with 1 to 32 partitions and consumer groups besides $Default. To one that
-// is there it adds consumer groups. ServiceConnect for the whole hub. CodeArgumentInvalid (a name that cannot be, another number of
-// partitions than it has), CodeTooManyGroups.
-func (s *ServiceSession) PutEventHub(ctx context.Context, name string, partitions int, groups ...string) (EventHub, error) {
-	if err := s.need(ctx, auth.ServiceConnect, ""); err != nil {
-		return EventHub{}, err
-	}
-	e, err := s.hub.putEventHub(ctx, name, partitions, groups)
-	if err != nil {
-		return EventHub{}, err
-	}
-	return e.describe(), nil
-}
-
-// DeleteEventHub forgets an event hub and its events; its readers end with CodeEntityNotFound. ServiceConnect for the whole hub.
-// CodeEntityNotFound, CodeInvalidOperation for the built-in endpoint and those of the routing.
-func (s *ServiceSession) DeleteEventHub(ctx context.Context, name string) error {
-	if err := s.need(ctx, auth.ServiceConnect, ""); err != nil {
-		return err
-	}
-	e, err := s.hub.findEventHub(name)
-	if err != nil {
-		return err
-	}
-	e.mu.Lock()
-	routed := e.routed
-	e.mu.Unlock()
-	switch {
-	case e == s.hub.builtIn:
-		return s.hub.NewError(CodeInvalidOperation, "the built-in endpoint cannot be deleted")
-	case routed:
-		return s.hub.NewError(CodeInvalidOperation, e.name+" is an endpoint of the routing and goes with it")
-	}
-	return s.hub.dropEventHub(ctx, e.name)
-}
-
-// PutConsumerGroup makes a consumer group unless there is one; names are compared without case. ServiceConnect for the whole hub.
-// CodeEntityNotFound, CodeArgumentInvalid (up to 50 letters, digits and -._ with a letter or digit at both ends), CodeTooManyGroups.
-func (s *ServiceSession) PutConsumerGroup(ctx context.Context, eventHub, group string) error {
-	e, err := s.hub.findEventHub(eventHub)
-	if err != nil {
-		return err
-	}
-	if err := s.need(ctx, auth.ServiceConnect, ""); err != nil {
-		return err
-	}
-	return e.putGroup(group)
-}
-
-// DeleteConsumerGroup forgets a consumer group; its readers end with CodeEntityNotFound. ServiceConnect for the whole hub.
-// CodeEntityNotFound, CodeInvalidOperation for $Default.
-func (s *ServiceSession) DeleteConsumerGroup(ctx context.Context, eventHub, group string) error {
-	e, err := s.hub.findEventHub(eventHub)
-	if err != nil {
-		return err
-	}
-	if err := s.need(ctx, auth.ServiceConnect, ""); err != nil {
-		return err
-	}
-	return e.deleteGroup(group)
 }
