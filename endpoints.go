@@ -14,16 +14,15 @@ import (
 // hubName is the name of the hub.
 const hubName = "iolite"
 
-// roots are the certificate authorities that endpoints and storage elsewhere may have their certificates from; nil for the system's alone.
-func (o *Options) roots() *x509.CertPool {
-	if len(o.TrustedCAs) == 0 {
-		return nil
-	}
+// roots are the certificate authorities that endpoints and storage elsewhere may have their certificates from: the system's, TrustedCAs, and
+// our own, since routes may lead to the storage behind our own HTTPS door.
+func (e *Emulator) roots() *x509.CertPool {
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()
 	}
-	for _, ca := range o.TrustedCAs {
+	roots.AddCert(e.ca.Certificate())
+	for _, ca := range e.options.TrustedCAs {
 		roots.AddCert(ca)
 	}
 	return roots

@@ -62,7 +62,7 @@ type Options struct {
 	CertsDir      string              // where the development CA is kept; empty: in memory only
 	Unconstrained bool                // make a CA without name constraints
 	CAs           []*x509.Certificate // that sign device certificates
-	TrustedCAs    []*x509.Certificate // that endpoints and storage elsewhere may have their certificates from [only the system's]
+	TrustedCAs    []*x509.Certificate // that endpoints and storage elsewhere may have their certificates from [only the system's and our own]
 
 	Clock   *clock.Clock // [real time that can be moved]
 	Logger  *slog.Logger // [none]

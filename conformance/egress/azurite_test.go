@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
 
 	"github.com/iolite-emulator/iolite/hub"
@@ -158,5 +160,25 @@ func TestLargeBatchesOfOneNameDoNotReplaceEachOther(t *testing.T) {
 		if string(one.Body) != body {
 			t.Fatalf("a body has %d bytes", len(one.Body))
 		}
+	}
+}
+
+func TestMessagesAreWrittenIntoTheHubsOwnStorage(t *testing.T) {
+	connection := near.backend.Info().StorageConnectionString
+	c, err := azblob.NewClientFromConnectionString(connection, &azblob.ClientOptions{ClientOptions: azcore.ClientOptions{
+		Transport: &http.Client{Transport: &http.Transport{TLSClientConfig: near.tls.Clone()}},
+	}})
+	must(t, err)
+	_, err = c.CreateContainer(deadline(t), "routed", nil)
+	must(t, err)
+	endpoints := containers("s")
+	endpoints.StorageContainers[0].ConnectionString = connection
+	route(t, endpoints, "s")
+	newDevice(t).send(t, numbered(0, 10)...)
+	_, err = near.control.Advance(deadline(t), time.Minute)
+	must(t, err)
+	eventually(t, "the batch is written", func() bool { return health(t, "s").WaitingMessages == 0 })
+	if all, names := lines(t, c, "routed"); len(all) != 10 || len(names) != 1 {
+		t.Errorf("%d messages in %v", len(all), names)
 	}
 }
