@@ -108,6 +108,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if what := beyond(req); what != "" {
+		return refuse(notImplemented, what)
+	}
 	if req.grant, err = s.authorize(req, op); err != nil {
 		return err
 	}
@@ -131,6 +134,36 @@ func findOperation(r *request) (*operation, error) {
 		return nil, refuse(unsupportedHTTPVerb, "")
 	}
 	return nil, refuse(notImplemented, strings.Join(strings.Fields(r.Method+" of "+r.target.level.String()+" "+restype+" "+comp), " "))
+}
+
+// Headers and parameters that ask for what is not there: without it the answer would be another one than was asked for.
+var (
+	beyondHeaders = []string{
+		"x-ms-copy-source", "x-ms-tags", "x-ms-if-tags", "x-ms-encryption-key", "x-ms-encryption-scope", "x-ms-immutability-policy-mode", "x-ms-legal-hold", "x-ms-structured-body",
+	}
+	beyondParams = []string{"snapshot", "versionid"}
+)
+
+// beyond names what a request asks for and does not get; empty when there is nothing. What there can be none of here, such as snapshots in a
+// list, is no difference.
+func beyond(r *request) string {
+	for _, name := range beyondHeaders {
+		if r.Header.Get(name) != "" {
+			return name
+		}
+	}
+	for _, name := range beyondParams {
+		if r.query.Get(name) != "" {
+			return name
+		}
+	}
+	switch {
+	case includes(r, "uncommittedblobs"):
+		return "include=uncommittedblobs"
+	case strings.EqualFold(r.Header.Get("x-ms-delete-snapshots"), "only"):
+		return "x-ms-delete-snapshots: only"
+	}
+	return ""
 }
 
 // notThere is the error of a store as the service puts it.

@@ -298,6 +298,13 @@ func TestContainers(t *testing.T) {
 	r.askAccount("PUT", "/iolitestorage/uploads/b", "", "x", "x-ms-blob-type", "BlockBlob", "x-ms-meta-a!", "x").want(400, invalidMetadata)
 	r.askAccount("PUT", "/iolitestorage/uploads/b", "", "x", "x-ms-blob-type", "BlockBlob", "x-ms-meta-a", strings.Repeat("x", maxMetadata)).want(400, metadataTooLarge)
 	r.askAccount("PUT", "/iolitestorage/uploads/b", "", "", "x-ms-blob-type", "BlockBlob", "x-ms-copy-source", "https://x/y", "Content-Length", "0").want(501, notImplemented)
+	for _, header := range beyondHeaders {
+		r.askAccount("PUT", "/iolitestorage/uploads/b", "", "x", "x-ms-blob-type", "BlockBlob", header, "x").want(501, notImplemented)
+	}
+	r.askAccount("GET", "/iolitestorage/uploads/b", "snapshot=2026-01-01T00:00:00.0000000Z", "").want(501, notImplemented)
+	r.askAccount("GET", "/iolitestorage/uploads", "restype=container&comp=list&include=metadata,uncommittedblobs", "").want(501, notImplemented)
+	r.askAccount("DELETE", "/iolitestorage/uploads/b", "", "", "x-ms-delete-snapshots", "only").want(501, notImplemented)
+	r.askAccount("PUT", "/iolitestorage/uploads/b", "", "x", "x-ms-blob-type", "BlockBlob", "x-ms-encryption-algorithm", "AES256").want(201, "") // @azure/storage-blob 12.8
 	if !strings.Contains(r.log.String(), "blobs of the kind PageBlob") {
 		t.Errorf("log %s", r.log)
 	}

@@ -23,8 +23,6 @@ func length(r *request, limit int64) (int64, error) {
 		return 0, refuse(missingContentLengthHeader, "")
 	case r.ContentLength > limit:
 		return 0, refuse(requestBodyTooLarge, "")
-	case r.Header.Get("x-ms-copy-source") != "":
-		return 0, refuse(notImplemented, "copies")
 	}
 	return r.ContentLength, nil
 }
