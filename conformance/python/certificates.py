@@ -1,7 +1,8 @@
-"""Certificates of devices and modules, in files as the SDK wants them."""
+"""Certificates of devices, modules and servers, in files as the SDKs want them."""
 
 import datetime
 import hashlib
+import ipaddress
 
 from azure.iot.device import X509
 from cryptography import x509
@@ -35,13 +36,14 @@ class Authority:
         self.path = directory / f"{name}.pem"
         self.path.write_bytes(root.public_bytes(PEM))
 
-    def files(self, name):
-        """A certificate for the name, and the chain up to the CA."""
+    def files(self, name, address=None):
+        """A certificate for the name, and the IP address of a server, and the chain up to the CA."""
         key = ec.generate_private_key(ec.SECP256R1())
-        return _files(self._directory, name, key, _certificate(name, key, self._name, self._key), self._certificate)
+        certificate = _certificate(name, key, self._name, self._key, address=address)
+        return _files(self._directory, name, key, certificate, self._certificate)
 
 
-def _certificate(name, key, issuer, issuer_key, ca=False):
+def _certificate(name, key, issuer, issuer_key, ca=False, address=None):
     now = datetime.datetime.now(datetime.timezone.utc)
     builder = (
         x509.CertificateBuilder()
@@ -51,6 +53,9 @@ def _certificate(name, key, issuer, issuer_key, ca=False):
     )
     if ca:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    if address:
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+        builder = builder.add_extension(names, critical=False)
     return builder.sign(issuer_key, hashes.SHA256())
 
 

@@ -19,6 +19,7 @@ from service import Service
 MAIN_ADDRESS = "127.0.0.3"
 MOVED_ADDRESS = "127.0.3.3"
 SMALL_ADDRESS = "127.0.5.3"
+OUTSIDE_ADDRESS = "127.0.7.3"
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +45,29 @@ def small(binary, certs_dir, tmp_path_factory):
     """A third hub, which keeps a mebibyte of events."""
     for running in _running(binary, SMALL_ADDRESS, certs_dir, tmp_path_factory, "--retain=1"):
         yield Moved(running, IoTHubRegistryManager.from_connection_string(running.owner))
+
+
+@dataclasses.dataclass(frozen=True)
+class Outside:
+    """A hub whose uploads go to a storage account elsewhere, in Azurite, over HTTPS."""
+    hub: hubs.Hub
+    registry: IoTHubRegistryManager
+    storage: azurites.Azurite
+    ca_path: str  # of the storage's certificate
+
+
+@pytest.fixture(scope="session")
+def outside(binary, certs_dir, tmp_path_factory, authority):
+    azurites.installed()
+    files = authority.files("storage", OUTSIDE_ADDRESS)
+    storage = azurites.Azurite(
+        OUTSIDE_ADDRESS, tmp_path_factory.mktemp("storage") / "log", (files.certificate_file, files.key_file)
+    )
+    flags = f"--storage={storage.connection_string}", f"--trust-ca={authority.path}", "--storage-container=elsewhere"
+    for running in _running(binary, OUTSIDE_ADDRESS, certs_dir, tmp_path_factory, *flags):
+        registry = IoTHubRegistryManager.from_connection_string(running.owner)
+        yield Outside(running, registry, storage, str(authority.path))
+    storage.stop()
 
 
 def _running(binary, address, certs_dir, tmp_path_factory, *flags):

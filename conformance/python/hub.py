@@ -141,6 +141,13 @@ class Hub:
         """What the control API finds of the events; with timeout it waits for them."""
         return json.loads(self._request("GET", f"/iolite/v1/events?{urllib.parse.urlencode(query)}"))["events"]
 
+    def follow_events(self, **query):
+        """Each event that matches, as it comes."""
+        lines = f"http://{self.address}:8088/iolite/v1/events?{urllib.parse.urlencode({**query, 'follow': 'true'})}"
+        with urllib.request.urlopen(lines, timeout=40) as answer:
+            for line in answer:
+                yield json.loads(line)
+
     @contextlib.contextmanager
     def event_hub_beside(self, **options):
         """An event hub of its own, for as long as it is needed."""

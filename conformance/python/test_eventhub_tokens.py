@@ -8,11 +8,16 @@ from azure.core.credentials import AccessToken, AzureSasCredential
 from azure.eventhub import EventHubConsumerClient
 from azure.eventhub.exceptions import AuthenticationError, EventHubError
 
-from eventhub import each_door, signed, token
+from conftest import make_device
+from devices import connected
+from eventhub import each_door, each_transport, signed, token
 from events import FAST, Reader
 from feedback import TOKEN_TYPE, sas_token
 
 EVENT_HUB = "/iolite"
+
+# How long after its end the hub still takes a token.
+GRACE_SECONDS = 300
 
 def hub_token(hub):
     """A token as for every other operation of the hub."""
@@ -29,8 +34,8 @@ def test_a_token_for_the_hub_or_the_event_hub_reads_and_asks(hub, door, sent, ma
 
 @each_door
 @pytest.mark.parametrize("made", [
-    lambda hub: token(hub, EVENT_HUB, seconds=-1), lambda hub: token(hub, EVENT_HUB).replace("iolite", "another"), lambda hub: token(hub, ""),
-], ids=["stale", "forged", "for the hub, signed as for an event hub"])
+    lambda hub: token(hub, EVENT_HUB).replace("iolite", "another"), lambda hub: token(hub, ""),
+], ids=["forged", "for the hub, signed as for an event hub"])
 def test_a_token_that_does_not_do_is_refused(hub, door, made):
     connection_string, options = door(hub)
     with EventHubConsumerClient.from_connection_string(
@@ -68,6 +73,38 @@ def test_a_token_for_a_partition_reads_that_one(hub):
     receive(hub, scope, scope)
     refuses(hub, scope, f"{EVENT_HUB}/ConsumerGroups/$Default/Partitions/2")
     refuses(hub, scope, f"{EVENT_HUB}/ConsumerGroups/$Default/Partitions/10")
+
+
+class Token:
+    """A credential whose token the client takes for a good one."""
+
+    token_type = TOKEN_TYPE
+
+    def __init__(self, text):
+        self._text = text
+
+    def get_token(self, *_, **__):
+        return AccessToken(self._text, int(time.time()) + 3600)
+
+
+@each_transport
+def test_a_stale_token_is_refused(hub, door):
+    _, options = door(hub)
+    stale = Token(token(hub, EVENT_HUB, seconds=-(GRACE_SECONDS + 1)))
+    with EventHubConsumerClient(hub.address, "iolite", "$Default", stale, retry_total=0, **FAST, **options) as client:
+        with pytest.raises(AuthenticationError):
+            client.get_eventhub_properties()
+
+
+def test_a_reader_ends_with_its_token(moved):
+    ahead = int(moved.hub.now().timestamp() - time.time())
+    brief = signed(moved.hub.event_hub, token(moved.hub, EVENT_HUB, seconds=ahead + 60))
+    device = make_device(moved.hub, moved.registry)
+    with connected(device) as client, Reader(brief, retry_total=0, connection_verify=moved.hub.ca_path) as events:
+        client.send_message("x")
+        events.of(device.id)
+        moved.hub.advance(f"{60 + GRACE_SECONDS + 1}s")
+        assert isinstance(events.error(), EventHubError)
 
 
 def receive(hub, scope, path):

@@ -126,6 +126,13 @@ def test_one_call_waits_for_an_event_that_matches(hub, routed, device):
     assert refusal.value.code == 404
 
 
+def test_events_are_told_as_they_come(hub, device):
+    with connected(device) as client, contextlib.closing(hub.follow_events(deviceId=device.id, timeout="30s")) as followed:
+        for n in range(3):
+            client.send_message(message({"n": n}, "heat", "application/json"))
+            assert next(followed)["json"] == {"n": n}
+
+
 def message(content, kind, content_type):
     made = Message(json.dumps(content))
     made.content_type, made.content_encoding = content_type, "utf-8"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import datetime
 import urllib.parse
+import uuid
 
 import pytest
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
@@ -12,6 +13,7 @@ from azure.iot.device.aio import IoTHubDeviceClient as AsyncDeviceClient
 from azure.storage.blob import BlobClient, BlobServiceClient
 from azure.storage.blob.aio import BlobClient as AsyncBlobClient
 
+from certificates import SelfSigned
 from conftest import make_device
 from devices import closing, each_door, failing
 from feedback import UploadReader
@@ -57,6 +59,32 @@ def test_the_async_clients_upload_too(hub, storage, device):
     assert storage.get_blob_client(info["containerName"], info["blobName"]).download_blob().readall() == SEVERAL_BLOCKS
     with UploadReader(hub) as notifications:
         assert notifications.of(device.id)["blobSizeInBytes"] == len(SEVERAL_BLOCKS)
+
+
+def test_a_device_known_by_its_certificate_uploads_too(hub, registry, storage, tmp_path):
+    device_id = f"py-{uuid.uuid4()}"
+    certificate = SelfSigned(tmp_path, device_id)
+    registry.create_device_with_x509(device_id, certificate.sha1, certificate.sha256, "enabled")
+    with closing(IoTHubDeviceClient.create_from_x509_certificate(certificate.files, hub.address, device_id)) as client:
+        upload(client, "by certificate")
+    assert storage.get_blob_client("uploads", f"{device_id}/by certificate").exists()
+
+
+@pytest.mark.parametrize("data", [b"small", SEVERAL_BLOCKS], ids=["at once", "in blocks"])
+def test_a_storage_account_elsewhere_takes_the_files(outside, data):
+    device = make_device(outside.hub, outside.registry)
+    with uploading(device) as client, UploadReader(outside.hub) as notifications:
+        info = client.get_storage_info_for_blob("logs/far away")
+        with failing("400"):
+            client.notify_blob_upload_status(info["correlationId"], True, 200, "OK")
+        with blob_of(info, connection_verify=outside.ca_path) as blob:
+            blob.upload_blob(data)
+        client.notify_blob_upload_status(info["correlationId"], True, 200, "OK")
+        record = notifications.of(device.id)
+    assert (record["blobName"], record["blobSizeInBytes"]) == (f"{device.id}/logs/far away", len(data))
+    with BlobServiceClient.from_connection_string(
+            outside.storage.connection_string, connection_verify=outside.ca_path) as account:
+        assert account.get_blob_client("elsewhere", record["blobName"]).download_blob().readall() == data
 
 
 def test_a_notification_that_nobody_completes_comes_again(hub, device):
@@ -148,8 +176,8 @@ def uri_of(info):
     return f"https://{info['hostName']}/{info['containerName']}/{urllib.parse.quote(info['blobName'])}{info['sasToken']}"
 
 
-def blob_of(info):
-    return BlobClient.from_blob_url(uri_of(info), **IN_BLOCKS)
+def blob_of(info, **options):
+    return BlobClient.from_blob_url(uri_of(info), **IN_BLOCKS, **options)
 
 
 def upload(client, name):
