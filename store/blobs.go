@@ -269,17 +269,17 @@ func (l *LocalBlobs) commit(c *blobContainer, b *committedBlob, cond BlobConditi
 	if !cond.Met(present) {
 		return Blob{}, ErrConflict
 	}
-	cost := blobCost(b.Name, b.Metadata)
-	if err := l.reserve(cost, now); err != nil {
-		return Blob{}, err
-	}
 	b.Size, b.Created, b.Modified, b.ETag = 0, now, now, l.newTag(now)
 	if old != nil {
 		b.Created = old.Created
 	}
-	for _, block := range b.blocks {
+	for _, block := range b.blocks { // before reserve, which may drop the blob's uncommitted blocks
 		block.refs++
 		b.Size += block.size
+	}
+	if err := l.reserve(blobCost(b.Name, b.Metadata), now); err != nil {
+		b.letGo(l)
+		return Blob{}, err
 	}
 	if err := l.keep.saveBlob(b); err != nil {
 		l.dropBlob(b)
@@ -295,6 +295,11 @@ func (l *LocalBlobs) commit(c *blobContainer, b *committedBlob, cond BlobConditi
 // dropBlob gives back what a blob holds. The caller holds mu.
 func (l *LocalBlobs) dropBlob(b *committedBlob) {
 	l.used -= blobCost(b.Name, b.Metadata)
+	b.letGo(l)
+}
+
+// letGo gives up the blob's use of its pieces. The caller holds mu.
+func (b *committedBlob) letGo(l *LocalBlobs) {
 	for _, block := range b.blocks {
 		l.release(block.piece)
 	}

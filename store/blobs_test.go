@@ -195,6 +195,19 @@ func TestUncommittedBlocksLastAWeek(t *testing.T) {
 	})
 }
 
+func TestCommitWithoutSpaceKeepsTheBlocksItIsOf(t *testing.T) {
+	staged := blobCost("c", nil) + blobCost("d/a.txt", nil) + blockOverhead + 2
+	onBlobs(t, staged, func(t *testing.T, l *LocalBlobs) {
+		wantNoError(t, putBlock(l, blobKey, "1", "ab"))
+		_, err := l.CommitBlocks(ctx, Blob{BlobKey: blobKey}, []BlockRef{{ID: "1"}}, always, blobStart.Add(2*stagedLifeCrammed))
+		wantNoError(t, err)
+		if got := readBlob(t, l, blobKey, 0, 9); got != "ab" {
+			t.Errorf("the blob is %q, not ab", got)
+		}
+		wantUsed(t, l, staged)
+	})
+}
+
 func TestReadersKeepWhatTheyOpened(t *testing.T) {
 	onBlobs(t, 8<<20, func(t *testing.T, l *LocalBlobs) {
 		old := strings.Repeat("o", 3<<20)
