@@ -120,6 +120,17 @@ func (o *outlet) unhealthy(err error, dead bool) {
 	}
 }
 
+// died notes that the endpoint has taken nothing for an hour, when that shows without another attempt: nothing young waits.
+func (o *outlet) died() {
+	o.mu.Lock()
+	before := o.health.Status
+	o.health.Status = HealthDead
+	o.mu.Unlock()
+	if before != HealthDead {
+		o.note(slog.LevelError, "endpointDead", "the endpoint has taken no messages for over an hour")
+	}
+}
+
 // lastKnownError names an error as IoT Hub does (article "Troubleshoot message routing", section Last known errors).
 func lastKnownError(err error) string {
 	var named interface{ LastKnownError() string }

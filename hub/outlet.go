@@ -281,6 +281,7 @@ func (o *outlet) expire(messages []store.Event) []store.Event {
 	if n == 0 {
 		return messages
 	}
+	o.died()
 	o.note(slog.LevelError, "droppedMessage", "messages were dropped: the endpoint is dead", slog.Int("messages", n))
 	return o.pass(messages, n)
 }

@@ -239,6 +239,16 @@ func TestADeadEndpointCostsMessagesThatHaveWaitedForAnHour(t *testing.T) {
 	}
 }
 
+func TestAnEndpointIsDeadAfterAnHourAlsoWhenNothingIsLeftToTry(t *testing.T) {
+	h, c, sinks, s := newOutletHub(t, toQueue("x"))
+	sinks.last().set(func(s *testSink) { s.down = refusedError{"Timeout"} })
+	sendBodies(t, s, "a")
+	eventually(t, "the endpoint is unhealthy", hasStatus(h, HealthUnhealthy))
+	c.Advance(2 * deadAfter)
+	eventually(t, "the message is dropped", waitsNothing(h))
+	eventually(t, "the endpoint is dead", hasStatus(h, HealthDead))
+}
+
 func TestAClockThatIsMovedFarCostsAWorkingEndpointNothing(t *testing.T) {
 	h, c, sinks, s := newOutletHub(t, toContainer(60, 0))
 	sendBodies(t, s, "a")
