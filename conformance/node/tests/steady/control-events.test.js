@@ -7,6 +7,7 @@ const { before, describe, test } = require('node:test');
 const devices = require('../../support/devices');
 const hub = require('../../support/hub');
 const modules = require('../../support/modules');
+const routing = require('../../support/routing');
 const service = require('../../support/service');
 const { DOORS, speaking } = require('../../support/doors');
 const { Talker, index, upTo } = require('../../support/events');
@@ -94,6 +95,27 @@ describe('a search', () => {
     assert.equal(event.body, undefined);
   });
 
+  test('takes a condition of the routing language', async (t) => {
+    const device = await devices.create();
+    const client = await devices.connect(t, MQTT, device);
+    for (const n of [1, 5, 9]) {
+      await client.sendEvent(message(JSON.stringify({ n }), { contentType: 'application/json', contentEncoding: 'utf-8', properties: { door: n > 4 ? 'front' : 'back' } }));
+    }
+    const found = await find({ deviceId: device.deviceId, condition: "$body.n > 4 AND door = 'front'", count: 2, timeout: '10s' });
+    assert.deepEqual(found.events.map(({ json }) => json.n), [5, 9]);
+  });
+
+  test('looks into other event hubs', async (t) => {
+    await routing.put(t, { endpoints: { eventHubs: [routing.inProcess('alarms')] }, routes: [routing.route('alarms', "alarm = 'yes'")] });
+    const device = await devices.create();
+    const { deviceId } = device;
+    const client = await devices.connect(t, AMQP, device);
+    await client.sendEvent(message('fire', { properties: { alarm: 'yes' } }));
+    assert.equal((await find({ eventHub: 'alarms', deviceId, timeout: '10s' })).events[0].body, 'fire');
+    assert.deepEqual((await find({ deviceId })).events, []);
+    assert.equal((await hub.request('GET', '/iolite/v1/events?eventHub=nowhere')).status, 404);
+  });
+
   test('tells the events of a module from those of its device', async (t) => {
     const module = await modules.create();
     const { deviceId, moduleId } = module;
@@ -107,7 +129,7 @@ describe('a search', () => {
   const wrong = {
     'a limit that is no number': { limit: 'many' }, 'a limit of nothing': { limit: 0 }, 'a limit beyond the limit': { limit: 1001 },
     'a timeout without unit': { timeout: '5' }, 'a timeout beyond ten minutes': { timeout: '11m' }, 'a time that is none': { since: 'yesterday' },
-    'a cursor that nobody gave': { cursor: 'somewhere' }, 'a parameter that nobody knows': { colour: 'red' }, 'a path that is none': { 'body.a[': '1' },
+    'a cursor that nobody gave': { cursor: 'somewhere' }, 'a parameter that nobody knows': { colour: 'red' }, 'a path that is none': { 'body.a[': '1' }, 'a condition that is none': { condition: 'a = = b' },
   };
   for (const [what, query] of Object.entries(wrong)) {
     test(`for ${what} is refused`, async () => {

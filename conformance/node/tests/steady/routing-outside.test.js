@@ -96,6 +96,29 @@ describe('an event hub elsewhere', () => {
   });
 });
 
+describe('an endpoint that is away for more than an hour', () => {
+  test('is dead: what waited for it is dropped, and what comes later is tried', async (t) => {
+    await put({ endpoints: { eventHubs: [{ name: 'lost', connectionString: eventHubs.connectionString(ELSEWHERE) }] }, routes: [route('lost')] });
+    const { device, client } = await sender(t);
+    await sendAll(client, ['too old']);
+    await hub.until('the hub has tried', async () => (await healthOf('lost')).healthStatus === 'unhealthy');
+    await hub.until('it is dead', async () => {
+      await second.control('POST', '/iolite/v1/clock', { advance: '31m' });
+      const { healthStatus, waitingMessages } = await healthOf('lost');
+      return healthStatus === 'dead' && waitingMessages === 0;
+    });
+    await eventHubs.put(t, ELSEWHERE, { partitions: 1 });
+    const reader = await routing.readerOf(t, ELSEWHERE);
+    await sendAll(client, ['young']);
+    await hub.until('it is well again', async () => {
+      await second.control('POST', '/iolite/v1/clock', { advance: '30s' });
+      return (await healthOf('lost')).healthStatus === 'healthy';
+    });
+    assert.deepEqual(textsOf(await reader.of(device.deviceId).takeMany(1)), ['young']);
+    assert.equal(reader.of(device.deviceId).left, 0);
+  });
+});
+
 describe('a blob container', () => {
   let blobs;
 
