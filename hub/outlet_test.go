@@ -456,3 +456,58 @@ func TestMessagesOfEachSourceAreCountedAsSuch(t *testing.T) {
 		t.Error(sinks.last().External)
 	}
 }
+
+func TestDeliveriesSurviveChangesAndResetsUnderLoad(t *testing.T) {
+	h, c, sinks, _ := newOutletHub(t, toQueue("x"))
+	const turns = 60
+	over := make(chan struct{})
+	var busy sync.WaitGroup
+	for i := range 4 {
+		busy.Go(func() {
+			for {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				s, err := h.OpenDevice(ctx, owner(store.Key{DeviceID: fmt.Sprint("dev-", i)}), store.Key{DeviceID: fmt.Sprint("dev-", i)}, DeviceOptions{})
+				if err != nil { // a reset has just forgotten the device
+					_, _ = h.Admin().CreateIdentity(ctx, store.Identity{Key: store.Key{DeviceID: fmt.Sprint("dev-", i)}})
+					continue
+				}
+				for range 20 {
+					_ = s.SendTelemetry(ctx, telemetry("x"))
+				}
+			}
+		})
+	}
+	busy.Go(func() {
+		for i := range turns {
+			sinks.last().set(func(s *testSink) {
+				if i%2 == 0 {
+					s.down = refusedError{"Transient"}
+				}
+			})
+			_ = h.SetRouting(ctx, toQueue(fmt.Sprint("x", i%3)))
+			c.Advance(time.Second)
+			if i%10 == 9 {
+				if err := h.Reset(ctx); err != nil {
+					t.Error(err)
+				}
+			}
+			h.EndpointHealth()
+		}
+		close(over)
+	})
+	busy.Wait()
+	setRouting(t, h, toQueue("last"))
+	sendBodies(t, connect(t, h, "dev-9"), "the end")
+	advanceUntil(t, c, "what was sent last is delivered", func() bool { return strings.HasSuffix(sinks.last().bodies(), "the end") && waitsNothing(h)() })
+	for _, s := range sinks.made[:len(sinks.made)-1] {
+		s.mu.Lock()
+		if s.closed > 1 {
+			t.Errorf("a sink was closed %d times", s.closed)
+		}
+		s.mu.Unlock()
+	}
+}
