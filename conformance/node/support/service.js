@@ -104,5 +104,6 @@ module.exports = {
   get policies() { return policies; },
   get connectionString() { return info.connectionString; },
   get eventHubs() { return info.eventHubsConnectionString; },
+  get storage() { return info.storageConnectionString; },
   get eventHubsPlain() { return info.emulatorConnectionString; },
 };

@@ -6,6 +6,7 @@
 const assert = require('node:assert/strict');
 const { before, describe, test } = require('node:test');
 const { BlobCheckpointStore } = require('@azure/eventhubs-checkpointstore-blob');
+const { BlobServiceClient, ContainerSASPermissions } = require('@azure/storage-blob');
 const eventHubs = require('../../support/event-hubs');
 const hub = require('../../support/hub');
 const service = require('../../support/service');
@@ -15,6 +16,7 @@ const { Processor, shared } = require('../../support/processors');
 const { fileScope } = require('../../support/scope');
 
 const GROUP = 'processors';
+const HOUR_MS = 3_600_000;
 
 const file = fileScope();
 let blobs;
@@ -38,12 +40,16 @@ const newest = () => talkers.map((talker) => talker.sent.at(-1).sequenceNumber);
 /** A place for checkpoints: {uri, kept()}; kept answers the sequence number of each partition's checkpoint, -1 where there is none. */
 async function checkpoints() {
   const { uri, client } = await blobs.container();
+  return { uri, ...checkpointsIn(client) };
+}
+
+function checkpointsIn(client) {
   const store = new BlobCheckpointStore(client);
   const kept = async () => {
     const found = await store.listCheckpoints(service.host, entity, GROUP);
     return talkers.map(({ partitionId }) => found.find((one) => one.partitionId === partitionId)?.sequenceNumber ?? -1);
   };
-  return { uri, client, kept };
+  return { client, kept };
 }
 
 /** Starts a processor; where there is no checkpoint, it begins with the talkers' first events. */
@@ -136,6 +142,19 @@ describe('event processors', () => {
       const seen = runs.flatMap((processor) => processor.of(partitionId));
       assert.deepEqual(seen, upTo(newest()[i] + 1, oldest()[i]));
     });
+  });
+
+  test('keep what they know in the storage behind the HTTPS door as well', async (t) => {
+    const container = BlobServiceClient.fromConnectionString(service.storage).getContainerClient(`checkpoints-${process.pid}`);
+    await container.create();
+    t.after(() => container.delete());
+    const uri = await container.generateSasUrl({ permissions: ContainerSASPermissions.parse('rwdl'), expiresOn: new Date(Date.now() + HOUR_MS) });
+    const place = { ...checkpointsIn(container), uri };
+    const first = await start(t, place, 'first');
+    const second = await start(t, place, 'second');
+    await shared([first, 2], [second, 2]);
+    await allSeen([first, second], place);
+    noneSkipped([first, second]);
   });
 
   test('keep what they know under the names that the endpoint has', async (t) => {

@@ -12,6 +12,8 @@ const service = require('../../support/service');
 const { Feedback } = require('../../support/feedback');
 const { speaking } = require('../../support/doors');
 const { Inbox, messagesOf } = require('../../support/inbox');
+const { isRefused } = require('../../support/refusal');
+const { queue } = require('../../support/servicebound');
 const { message } = service;
 
 const [AMQP] = speaking('amqp');
@@ -237,6 +239,30 @@ describe('a feedback batch that was not completed', () => {
     const feedback = await Feedback.open(t);
     await holder.connection.close();
     assert.equal((await feedback.of(messageId)).statusCode, 'Purged');
+  });
+});
+
+describe('feedback over REST', () => {
+  test('is locked until it is completed, or abandoned and locked again', async (t) => {
+    await drain(t);
+    const device = await devices.create();
+    const messageId = await send(await service.connect(t), device, 'full');
+    await service.purge(device.deviceId);
+    const rest = queue('feedback');
+    const first = await rest.get();
+    assert.equal(first.status, 200);
+    assert.equal(first.contentType, 'application/vnd.microsoft.iothub.feedback.json');
+    assert.deepEqual(first.body.map(({ originalMessageId, statusCode }) => [originalMessageId, statusCode]), [[messageId, 'Purged']]);
+    assert.equal((await rest.get()).status, 204);
+    assert.equal((await rest.abandon(first.lock)).status, 204);
+    const second = await rest.get();
+    assert.equal(second.body[0].originalMessageId, messageId);
+    isRefused(await rest.complete(first.lock), 412, 'DeviceMessageLockLost');
+    await hub.advance('61s');
+    isRefused(await rest.complete(second.lock), 412, 'DeviceMessageLockLost');
+    const third = await rest.get();
+    assert.equal((await rest.complete(third.lock)).status, 204);
+    assert.equal((await rest.get()).status, 204);
   });
 });
 

@@ -11,6 +11,7 @@ const service = require('../../support/service');
 const uploads = require('../../support/uploads');
 const { speaking } = require('../../support/doors');
 const { isRefused } = require('../../support/refusal');
+const { queue } = require('../../support/servicebound');
 const { Notifications, blobOf, upload } = uploads;
 
 const [HTTPS] = speaking('http');
@@ -114,6 +115,22 @@ describe('a notification', () => {
     const third = await inbox.take();
     assert.equal(about(third), device.deviceId);
     third.delivery.accept();
+  });
+
+  test('comes over REST, locked until it is completed', async (t) => {
+    await drain(t);
+    const { deviceId } = await something(t);
+    const rest = queue('filenotifications');
+    const { status, body, contentType, lock } = await rest.get();
+    assert.equal(status, 200);
+    assert.equal(contentType, 'application/vnd.microsoft.iothub.filenotification.json');
+    assert.equal(body.blobName, `${deviceId}/a.txt`);
+    assert.equal((await rest.get()).status, 204);
+    assert.equal((await rest.abandon(lock)).status, 204);
+    const again = await rest.get();
+    assert.equal(again.body.deviceId, deviceId);
+    assert.equal((await rest.complete(again.lock)).status, 204);
+    assert.equal((await rest.get()).status, 204);
   });
 
   test('is for those alone who may serve', async () => {
