@@ -55,7 +55,7 @@ type Config struct {
 	Poll         PollMode              // [PollEnforce]
 	PollInterval time.Duration         // [25 minutes]
 	OnViolation  func(Violation)       // called for every poll violation, without locks [none]
-	Retention    time.Duration         // how long the built-in endpoint keeps events, by Clock [1 day]
+	Retention    time.Duration         // how long event hubs keep events, by Clock [1 day]
 	Blobs        Blobs                 // storage of import and export jobs [none: they are refused]
 	Storage      Storage               // where devices upload files to [none: uploads are refused]
 	UploadTTL    time.Duration         // life of the SAS URI of a file upload, 1 minute to 1 day [1 hour]
