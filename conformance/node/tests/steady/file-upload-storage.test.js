@@ -1,10 +1,15 @@
 'use strict';
 
-// File uploads to a storage account of one's own, `--storage`: Azurite over HTTPS, at a hub that is started for it.
+// File uploads to a storage account of one's own, `--storage`: Azurite over HTTPS, at a hub that is started for it; and to a directory,
+// `--data-dir`.
 
 const assert = require('node:assert/strict');
 const crypto = require('node:crypto');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
 const { before, describe, test } = require('node:test');
+const { BlobServiceClient } = require('@azure/storage-blob');
 const devices = require('../../support/devices');
 const hub = require('../../support/hub');
 const uploads = require('../../support/uploads');
@@ -78,7 +83,7 @@ describe('a file goes to the storage account', () => {
   });
 });
 
-// Needs the address of the hub above, and comes last.
+// What follows needs the address of the hub above.
 test('a storage account that has gone is an error for the device and no end of the hub', async (t) => {
   const gone = await Blobs.open(t, AZURITE);
   await backEnd.close();
@@ -91,4 +96,20 @@ test('a storage account that has gone is an error for the device and no end of t
   await assert.rejects(client.notifyBlobUploadStatus(begun.correlationId, true, 200, ''), { message: 'Bad Request' });
   await client.notifyBlobUploadStatus(begun.correlationId, false, 0, 'the storage is gone');
   await hub.until('the hub is well', async () => (await fetch(`${second.server.control}/livez`)).status === 200);
+});
+
+test('files in a directory are there when the hub starts again', async (t) => {
+  await second.server.stop();
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'iolite-files-'));
+  t.after(() => fs.rmSync(dir, { recursive: true, force: true }));
+  const bytes = crypto.randomBytes(5 * MB);
+  second = await SecondHub.start(t, '--data-dir', dir);
+  const { device, client } = await uploader(t);
+  await upload(client, 'kept.bin', bytes);
+  await client.close();
+  assert.equal(await second.server.stop(), null);
+  second = await SecondHub.start(t, '--data-dir', dir);
+  const account = BlobServiceClient.fromConnectionString(second.info.storageConnectionString);
+  const blob = account.getContainerClient('uploads').getBlobClient(`${device.deviceId}/kept.bin`);
+  assert.ok((await blob.downloadToBuffer()).equals(bytes));
 });
