@@ -16,12 +16,9 @@ import com.microsoft.azure.sdk.iot.service.auth.AuthenticationType;
 import com.microsoft.azure.sdk.iot.service.registry.Device;
 import com.microsoft.azure.sdk.iot.service.registry.DeviceStatus;
 import com.microsoft.azure.sdk.iot.service.registry.RegistryClient;
-import java.net.URLEncoder;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.time.Instant;
 import java.util.ArrayList;
-import java.util.Base64;
 import java.util.EnumMap;
 import java.util.EnumSet;
 import java.util.List;
@@ -30,8 +27,6 @@ import java.util.Set;
 import java.util.UUID;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
-import javax.crypto.Mac;
-import javax.crypto.spec.SecretKeySpec;
 import javax.net.ssl.SSLContext;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -223,7 +218,7 @@ class AuthTest {
 
     private static DeviceClient withToken(TestDevice device, Instant expiry, IotHubClientProtocol door) throws Exception {
         String address = device.hub().address;
-        char[] token = token(address + "/devices/" + device.id(), device.key(), expiry).toCharArray();
+        char[] token = Sas.token(address + "/devices/" + device.id(), device.key(), expiry).toCharArray();
         return new DeviceClient(address, device.id(), () -> token, door, TestDevice.options(door).build());
     }
 
@@ -253,15 +248,5 @@ class AuthTest {
         } finally {
             client.close();
         }
-    }
-
-    private static String token(String resource, String key, Instant expiry) throws Exception {
-        String encoded = URLEncoder.encode(resource, StandardCharsets.UTF_8);
-        Mac mac = Mac.getInstance("HmacSHA256");
-        mac.init(new SecretKeySpec(Base64.getDecoder().decode(key), "HmacSHA256"));
-        byte[] signature = mac.doFinal((encoded + "\n" + expiry.getEpochSecond()).getBytes(StandardCharsets.UTF_8));
-        return "SharedAccessSignature sr=" + encoded
-                + "&sig=" + URLEncoder.encode(Base64.getEncoder().encodeToString(signature), StandardCharsets.UTF_8)
-                + "&se=" + expiry.getEpochSecond();
     }
 }

@@ -1,12 +1,15 @@
 package iolite.conformance;
 
 import com.microsoft.azure.sdk.iot.service.messaging.AcknowledgementType;
+import com.microsoft.azure.sdk.iot.service.messaging.FeedbackBatch;
 import com.microsoft.azure.sdk.iot.service.messaging.FeedbackRecord;
 import com.microsoft.azure.sdk.iot.service.messaging.IotHubServiceClientProtocol;
 import com.microsoft.azure.sdk.iot.service.messaging.Message;
 import com.microsoft.azure.sdk.iot.service.messaging.MessageFeedbackProcessorClient;
 import com.microsoft.azure.sdk.iot.service.messaging.MessagingClient;
 import com.microsoft.azure.sdk.iot.service.messaging.SendResult;
+import java.net.HttpURLConnection;
+import java.net.URL;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Queue;
@@ -25,11 +28,16 @@ final class Service implements AutoCloseable {
     private final Queue<FeedbackRecord> records = new ConcurrentLinkedQueue<>();
 
     Service(Hub hub, IotHubServiceClientProtocol door) throws Exception {
+        this(hub, door, batch -> AcknowledgementType.COMPLETE);
+    }
+
+    /** Answers every batch of feedback as the function says. */
+    Service(Hub hub, IotHubServiceClientProtocol door, Function<FeedbackBatch, AcknowledgementType> answer) throws Exception {
         messaging = new MessagingClient(hub.owner(), door);
         messaging.open();
         feedback = new MessageFeedbackProcessorClient(hub.owner(), door, batch -> {
             records.addAll(batch.getRecords());
-            return AcknowledgementType.COMPLETE;
+            return answer.apply(batch);
         });
         feedback.start();
     }
@@ -69,11 +77,28 @@ final class Service implements AutoCloseable {
         return results;
     }
 
+    /** All feedback on a message so far. */
+    List<FeedbackRecord> feedbackSoFar(String messageId) {
+        return records.stream().filter(record -> record.getOriginalMessageId().equals(messageId)).toList();
+    }
+
     /** Waits for the feedback on a message. */
     FeedbackRecord feedback(String messageId) throws Exception {
         return Await.until("feedback on " + messageId, () -> records.stream()
                 .filter(record -> record.getOriginalMessageId().equals(messageId))
                 .findFirst().orElse(null), record -> record != null);
+    }
+
+    /** Empties a device's queue, which the SDK has no call for. */
+    static void purge(Hub hub, TestDevice device) throws Exception {
+        URL url = new URL("https://" + hub.address + "/devices/" + device.id() + "/commands?api-version=2021-04-12");
+        HttpURLConnection connection = (HttpURLConnection) url.openConnection();
+        connection.setRequestMethod("DELETE");
+        connection.setRequestProperty("Authorization", Sas.policyToken(hub, "service"));
+        HttpAnswer answer = HttpAnswer.to(connection, "");
+        if (answer.status() != 200) {
+            throw new IllegalStateException("purge: " + answer);
+        }
     }
 
     static Message message(String body) {
