@@ -44,6 +44,7 @@ class Processor:
     def __init__(self, options, handle):
         self.owned = set()
         self._handle = handle
+        self._start = options["start"]
         self._client = EventHubConsumerClient.from_connection_string(
             options["event_hub"], options["group"], connection_verify=options["ca"], **FAST, **BALANCING,
             checkpoint_store=BlobCheckpointStore.from_connection_string(options["storage"], options["container"]),
@@ -60,7 +61,7 @@ class Processor:
 
     def run(self):
         self._client.receive(
-            self._on_event, starting_position="-1",
+            self._on_event, starting_position=self._start,
             on_partition_initialize=lambda partition: self.owned.add(partition.partition_id),
             on_partition_close=lambda partition, _: self.owned.discard(partition.partition_id),
         )
@@ -85,7 +86,8 @@ class AsyncProcessor:
             options["event_hub"], options["group"], connection_verify=options["ca"], checkpoint_store=self._store, **BALANCING
         )
         self._receiving = asyncio.ensure_future(self._client.receive(
-            self._on_event, starting_position="-1", on_partition_initialize=self._on_begin, on_partition_close=self._on_end,
+            self._on_event, starting_position=self._options["start"],
+            on_partition_initialize=self._on_begin, on_partition_close=self._on_end,
         ))
         return self
 

@@ -30,7 +30,7 @@ class Rest:
 
     def ask(self, method, path, body=None, headers=None, **query):
         """body is sent as JSON; the answer's body is JSON, or None when it has none."""
-        headers = {"Authorization": sas_token(self._base, self._key, int(time.time()) + 60, self._policy), **(headers or {})}
+        headers = {"Authorization": sas_token(self._base, self._key, int(time.time()) + 3600, self._policy), **(headers or {})}
         answer = self._session.request(
             method, f"https://{self._base}{path}", params=query, headers=headers,
             **({} if body is None else {"json": body}), timeout=30,

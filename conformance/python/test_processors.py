@@ -9,6 +9,7 @@ from azure.storage.blob import ContainerClient
 
 from conftest import make_device
 from devices import DEADLINE_SECONDS, connected
+from eventhub import DOORS, consumer
 from eventually import eventually
 from processors import AsyncProcessor, Process, Processor, Seen
 
@@ -21,9 +22,12 @@ def options(hub, group, azurite):
     """What processors of one back end are made with."""
     with ContainerClient.from_connection_string(azurite.connection_string, group) as container:
         container.create_container()
+    with consumer(hub, DOORS["amqps"]) as client:
+        # Behind what other tests have sent.
+        start = {p: client.get_partition_properties(p)["last_enqueued_sequence_number"] for p in PARTITIONS}
     return {
         "event_hub": hub.event_hub, "ca": hub.ca_path, "group": group,
-        "storage": azurite.connection_string, "container": group,
+        "start": start, "storage": azurite.connection_string, "container": group,
     }
 
 
