@@ -4,7 +4,6 @@
 
 const assert = require('node:assert/strict');
 const crypto = require('node:crypto');
-const { Readable } = require('node:stream');
 const { before, describe, test } = require('node:test');
 const devices = require('../../support/devices');
 const hub = require('../../support/hub');
@@ -76,27 +75,6 @@ describe('an upload', () => {
     await upload(client, 'big.bin', bytes);
     assert.equal((await notifications.of(device))[0].blobSizeInBytes, bytes.length);
     assert.ok((await uploads.read(client, 'big.bin')).equals(bytes));
-  });
-
-  test('of 250 MB arrives whole', async (t) => {
-    const { device, client } = await uploader(t);
-    const [piece, count] = [crypto.randomBytes(MB), 250];
-    const sent = crypto.createHash('sha256');
-    const pieces = Readable.from(function* () {
-      for (let i = 0; i < count; i++) {
-        const bytes = Buffer.from(piece); // each with its own beginning
-        bytes.writeUInt32BE(i);
-        sent.update(bytes);
-        yield bytes;
-      }
-    }(), { objectMode: false });
-    await client.uploadToBlob('huge.bin', pieces, count * MB);
-    assert.equal((await notifications.of(device))[0].blobSizeInBytes, count * MB);
-    const begun = await client.getBlobSharedAccessSignature('huge.bin');
-    const { readableStreamBody } = await blobOf(begun).download();
-    const got = crypto.createHash('sha256');
-    for await (const bytes of readableStreamBody) got.update(bytes);
-    assert.equal(got.digest('hex'), sent.digest('hex'));
   });
 
   test('replaces the file of that name', async (t) => {
