@@ -10,7 +10,6 @@ from azure.eventhub import EventHubConsumerClient, TransportType
 from azure.eventhub.aio import EventHubConsumerClient as AsyncConsumerClient
 from azure.eventhub.exceptions import AuthenticationError, EventHubError
 
-from devices import connected
 from eventhub import DOORS, consumer, each_door, each_transport, read
 from events import FAST, Reader, body, device_of
 from feedback import policy_auth

@@ -32,7 +32,7 @@ def test_a_token_for_the_hub_or_the_event_hub_reads_and_asks(hub, door, sent, ma
         assert events.wait(lambda event: True)[0].sequence_number == sent[0].sequence_number
 
 
-@each_door
+@each_transport
 @pytest.mark.parametrize("made", [
     lambda hub: token(hub, EVENT_HUB).replace("iolite", "another"), lambda hub: token(hub, ""),
 ], ids=["forged", "for the hub, signed as for an event hub"])
@@ -52,7 +52,7 @@ def test_a_credential_object_does_as_well(hub, sent):
 @pytest.mark.parametrize("made", [
     lambda hub: token(hub, "/another"), lambda hub: token(hub, EVENT_HUB, policy="device"),
 ], ids=["for another event hub", "of a policy without the right"])
-@each_door
+@each_transport
 def test_a_token_that_does_not_reach_the_event_hub_is_refused(hub, door, made):
     connection_string, options = door(hub)
     with Reader(signed(connection_string, made(hub)), retry_total=0, **options) as events:

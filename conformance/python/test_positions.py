@@ -7,7 +7,7 @@ import time
 import pytest
 
 from devices import connected
-from eventhub import DOORS, consumer, each_door, read
+from eventhub import consumer, each_door, each_transport, read
 from events import Reader, body, device_of
 from proxy import Proxy
 
@@ -72,7 +72,7 @@ def test_who_asks_for_it_is_told_with_every_event_where_the_partition_ends(hub, 
     assert sent[-1].enqueued_time <= last["enqueued_time"] <= last["retrieval_time"]
 
 
-@each_door
+@each_transport
 @pytest.mark.parametrize("prefetch", [1, 3, 300])
 def test_every_event_arrives_once_and_in_order_whatever_is_fetched_ahead(hub, door, sent, prefetch):
     with read(hub, door, sent[0].partition_id, sent[0].offset, True, receive={"prefetch": prefetch}) as events:

@@ -7,7 +7,7 @@ from azure.iot.device import Message
 
 from conftest import make_device
 from devices import connected
-from eventhub import DOORS, consumer, each_door, read
+from eventhub import DOORS, consumer, each_transport, read
 from events import body
 
 LARGE = b"x" * (20 << 10)
@@ -26,7 +26,7 @@ def full(small):
     return device, next(partition["id"] for partition in described if not partition["is_empty"])
 
 
-@each_door
+@each_transport
 def test_readers_go_on_with_the_oldest_event_that_is_kept(small, door, full):
     device, partition = full
     with consumer(small.hub, door) as client:

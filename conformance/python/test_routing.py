@@ -10,13 +10,16 @@ from azure.iot.device import Message
 
 from conftest import make_device, make_module
 from devices import connected
-from events import Reader, annotations, body, properties
+from events import Reader, annotations, body, device_of, properties
+from jobs import Jobs
 from service import desiring
 
 SOURCES = [
     "TwinChangeEvents", "DeviceLifecycleEvents", "DeviceConnectionStateEvents", "DigitalTwinChangeEvents",
     "DeviceJobLifecycleEvents",
 ]
+
+MODEL = "dtmi:com:example:Thermostat;1"
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +71,12 @@ def test_the_life_of_a_device_and_its_module_is_told(hub, registry, routed):
     module = make_module(hub, registry, device.id)
     registry.delete_module(device.id, module.module_id)
     registry.delete_device(device.id)
-    told = changes(routed, device, 4)
+    told = changes(routed, device.id, "deviceLifecycleNotification", 4)
     assert [(kind["opType"], kind.get("moduleId")) for kind, _ in told] == [
         ("createDeviceIdentity", None), ("createDeviceIdentity", "camera"),
         ("deleteDeviceIdentity", "camera"), ("deleteDeviceIdentity", None),
     ]
     for kind, twin in told:
-        assert kind["iothub-message-schema"] == "deviceLifecycleNotification"
         assert (kind["hubName"], kind["deviceId"], kind["plain"]) == ("iolite", device.id, "text")
         assert twin["deviceId"] == device.id and twin["properties"]["desired"]["$version"] == 1
 
@@ -83,7 +85,7 @@ def test_changes_of_a_twin_are_told_as_they_were_written(registry, routed, devic
     registry.update_twin(device.id, desiring({"a": {"b": 1}}, tags={"place": "roof"}))
     with connected(device) as client:
         client.patch_twin_reported_properties({"c": [1, 2]})
-    told = [(kind, twin) for kind, twin in changes(routed, device, 5) if kind["iothub-message-schema"] == "twinChangeNotification"]
+    told = changes(routed, device.id, "twinChangeNotification", 2)
     assert [kind["opType"] for kind, _ in told] == ["updateTwin", "updateTwin"]
     (_, desired), (_, reported) = told
     assert desired["tags"] == {"place": "roof"}
@@ -94,10 +96,26 @@ def test_changes_of_a_twin_are_told_as_they_were_written(registry, routed, devic
 def test_coming_and_going_is_told(routed, device):
     with connected(device):
         pass
-    told = [(kind["opType"], state) for kind, state in changes(routed, device, 3) if "sequenceNumber" in state]
-    assert [what for what, _ in told] == ["deviceConnected", "deviceDisconnected"]
+    told = changes(routed, device.id, "deviceConnectionStateNotification", 2)
+    assert [kind["opType"] for kind, _ in told] == ["deviceConnected", "deviceDisconnected"]
     first, second = (state["sequenceNumber"] for _, state in told)
     assert len(first) == len(second) == 64 and first < second
+
+
+def test_changes_of_a_digital_twin_are_told_as_a_patch(routed, device):
+    with connected(device, product_info=MODEL) as client:
+        client.patch_twin_reported_properties({"targetTemperature": 20.5})
+    told = changes(routed, device.id, "digitalTwinChangeNotification", 2)
+    assert told[0][1] == [{"op": "replace", "path": "/$metadata/$model", "value": MODEL}]
+    assert {"op": "add", "path": "/targetTemperature", "value": 20.5} in told[1][1]
+
+
+def test_what_a_job_does_to_a_device_is_told(hub, registry, routed):
+    jobs = Jobs(hub, registry)
+    job = jobs.update({"interval": 5})
+    for device in jobs.devices:
+        (kind, row), = changes(routed, device.id, "deviceJobLifecycleNotification", 1)
+        assert (kind["opType"], row["jobId"], row["status"]) == ("deviceJobCompleted", job.job_id, "completed")
 
 
 def test_a_routing_with_a_broken_condition_is_refused_with_the_place_and_changes_nothing(hub, routed, device):
@@ -140,6 +158,9 @@ def message(content, kind, content_type):
     return made
 
 
-def changes(routed, device, count):
-    """The properties and the bodies of the events about a device that are no telemetry."""
-    return [(properties(event), json.loads(body(event))) for event in routed["changes"].of(device.id, count)]
+def changes(routed, device_id, schema, count):
+    """The properties and the bodies of a device's events of a schema."""
+    def wanted(event):
+        return device_of(event) == device_id and properties(event).get("iothub-message-schema") == schema
+
+    return [(properties(event), json.loads(body(event))) for event in routed["changes"].wait(wanted, count)]
