@@ -246,11 +246,11 @@ def test_a_call_ends_when_its_target_disconnects_or_is_deleted(service, identity
             requests.take()
             client.disconnect()
             refused(404, "DeviceConnectionClosedRemotely", call.result, DEADLINE_SECONDS)
+        states.await_lost()  # before the next change: the client tells the state that it has when it gets round to it
         client.connect()
+        states.await_connected()
         with calling(service.invoke, identity, "vanish", {}) as call:
             requests.take()
-            states.await_lost()
-            states.await_connected()
             service.delete(identity)
             refused(404, "DeviceConnectionClosedRemotely", call.result, DEADLINE_SECONDS)
         states.await_lost()
