@@ -6,6 +6,8 @@ import com.google.gson.JsonParser;
 import java.io.IOException;
 import java.net.HttpURLConnection;
 import java.net.URL;
+import java.net.URLEncoder;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -139,9 +141,18 @@ final class Hub implements AutoCloseable {
         control("PUT", "/iolite/v1/routing", routing);
     }
 
-    /** The events that match a query of the control API; with timeout it waits for them. */
-    List<JsonObject> find(String query) throws Exception {
-        JsonObject found = JsonParser.parseString(control("GET", "/iolite/v1/events?" + query, "")).getAsJsonObject();
+    JsonObject routing() throws Exception {
+        return JsonParser.parseString(control("GET", "/iolite/v1/routing", "")).getAsJsonObject();
+    }
+
+    /** The events that match a query of the control API, given as names and values; with timeout it waits for them. */
+    List<JsonObject> find(String... query) throws Exception {
+        StringBuilder path = new StringBuilder("/iolite/v1/events?");
+        for (int n = 0; n < query.length; n += 2) {
+            path.append(URLEncoder.encode(query[n], StandardCharsets.UTF_8)).append('=')
+                    .append(URLEncoder.encode(query[n + 1], StandardCharsets.UTF_8)).append('&');
+        }
+        JsonObject found = JsonParser.parseString(control("GET", path.toString(), "")).getAsJsonObject();
         return StreamSupport.stream(found.getAsJsonArray("events").spliterator(), false)
                 .map(JsonElement::getAsJsonObject).toList();
     }
