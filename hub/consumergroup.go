@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,6 +60,17 @@ func (e *eventHub) groupNames() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// groupsWith returns how many consumer groups there would be with others.
+func (e *eventHub) groupsWith(others []string) int {
+	e.mu.Lock()
+	all := maps.Clone(e.groups)
+	e.mu.Unlock()
+	for _, name := range others {
+		all[strings.ToLower(name)] = nil
+	}
+	return len(all)
 }
 
 // putGroup makes a consumer group unless there is one.

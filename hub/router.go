@@ -79,7 +79,7 @@ func (h *Hub) newRouter(from Routing) (*router, error) {
 	if err := h.compileRoutes(r); err != nil {
 		return nil, err
 	}
-	if err := h.checkPartitions(&r.routing); err != nil {
+	if err := h.checkEventHubs(&r.routing); err != nil {
 		return nil, err
 	}
 	for _, e := range r.endpoints {
@@ -115,14 +115,23 @@ func (r *router) addEndpoints() {
 	}
 }
 
-// checkPartitions refuses another number of partitions for an event hub that is there: its events would be lost.
-func (h *Hub) checkPartitions(r *Routing) error {
+// checkEventHubs refuses what event hubs that are there cannot become, before anything is changed: another number of partitions, with which
+// their events would be lost, and more consumer groups than may be.
+func (h *Hub) checkEventHubs(r *Routing) error {
 	for i, e := range r.Endpoints.EventHubs {
 		if e.ConnectionString != "" {
 			continue
 		}
-		if there, err := h.findEventHub(e.Name); err == nil && there.log.Partitions() != e.Partitions {
-			return h.routingError(at("endpoints.eventHubs", i, e.Name)+".partitions", fmt.Sprintf("this event hub has %d, and their number cannot change", there.log.Partitions()))
+		there, err := h.findEventHub(e.Name)
+		if err != nil {
+			continue
+		}
+		place := at("endpoints.eventHubs", i, e.Name)
+		if n := there.log.Partitions(); n != e.Partitions {
+			return h.routingError(place+".partitions", fmt.Sprintf("this event hub has %d, and their number cannot change", n))
+		}
+		if n := there.groupsWith(e.ConsumerGroups); n > maxGroups {
+			return h.routingError(place+".consumerGroups", fmt.Sprintf("with those that this event hub has there would be %d; at most %d are allowed", n, maxGroups))
 		}
 	}
 	return nil

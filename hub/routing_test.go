@@ -240,6 +240,31 @@ func TestRoutingIsReplacedAsAWholeOrNotAtAll(t *testing.T) {
 	wantAt(t, h, "events")
 }
 
+func TestARoutingThatIsRefusedLeavesEventHubsAsTheyAre(t *testing.T) {
+	h, _ := newTestHub(t)
+	kept := openHub(t, h, "kept", 4)
+	if err := kept.append(ctx, 0, store.Event{Body: []byte("1")}); err != nil {
+		t.Fatal(err)
+	}
+	var groups []string
+	for i := range maxGroups - 1 {
+		groups = append(groups, fmt.Sprint("g", i))
+	}
+	openHub(t, h, "full", 4, groups...)
+	to := hubs("kept", "full")
+	to.EventHubs[0].Partitions, to.EventHubs[1].Partitions = 4, 4
+	to.EventHubs[0].ConsumerGroups, to.EventHubs[1].ConsumerGroups = []string{"more"}, []string{"G0", "more"}
+	wantCode(t, h.SetRouting(ctx, Routing{Endpoints: to}), CodeArgumentInvalid)
+	if diff := cmp.Diff([]string{"$Default"}, kept.describe().ConsumerGroups); diff != "" {
+		t.Errorf("consumer groups (-before +after):\n%s", diff)
+	}
+	if found, err := h.findEventHub("kept"); err != nil || found != kept {
+		t.Errorf("the event hub is gone: %v", err)
+	}
+	to.EventHubs[1].ConsumerGroups = []string{"G0"}
+	setRouting(t, h, Routing{Endpoints: to})
+}
+
 func TestAnEventHubKeepsItsPartitions(t *testing.T) {
 	h, _ := newTestHub(t)
 	setRouting(t, h, Routing{Endpoints: hubs("a")})
