@@ -30,10 +30,11 @@ type eventHub struct {
 	created time.Time
 	expired []atomic.Int64 // by partition: when it was last searched for events that are too old, in nanoseconds
 
-	mu     sync.Mutex
-	gone   bool                      // dropped; nobody may begin to read
-	routed bool                      // an endpoint of the routing; it goes with that
-	groups map[string]*consumerGroup // by name in lower case
+	mu       sync.Mutex
+	gone     bool                      // dropped; nobody may begin to read
+	routed   bool                      // an endpoint of the routing; it goes with that
+	groups   map[string]*consumerGroup // by name in lower case
+	searches map[*EventSearch]struct{}
 }
 
 // eventHubs are all event hubs of a hub, by name in lower case. The built-in endpoint is always there.
@@ -43,7 +44,8 @@ type eventHubs struct {
 }
 
 func (h *Hub) newEventHub(name string, log store.EventLog) *eventHub {
-	e := &eventHub{hub: h, name: name, log: log, created: h.clock.Now(), expired: make([]atomic.Int64, log.Partitions()), groups: map[string]*consumerGroup{}}
+	e := &eventHub{hub: h, name: name, log: log, created: h.clock.Now(), expired: make([]atomic.Int64, log.Partitions()),
+		groups: map[string]*consumerGroup{}, searches: map[*EventSearch]struct{}{}}
 	e.addGroup(defaultGroup)
 	return e
 }
@@ -95,7 +97,9 @@ func (v *eventHubs) names() []string {
 
 // openEventHub is putEventHub for an endpoint of the routing, which alone may drop it.
 func (h *Hub) openEventHub(ctx context.Context, name string, partitions int, groups []string) (*eventHub, error) {
-	e, err := h.putEventHub(ctx, name, partitions, groups)
+	h.eventHubs.mu.Lock()
+	defer h.eventHubs.mu.Unlock()
+	e, err := h.haveEventHub(ctx, name, partitions, groups)
 	if err != nil {
 		return nil, err
 	}
@@ -108,11 +112,16 @@ func (h *Hub) openEventHub(ctx context.Context, name string, partitions int, gro
 // putEventHub returns the event hub of a name, which it makes unless there is one; the consumer groups are added to those it has.
 // CodeArgumentInvalid for a name that cannot be, and for another number of partitions (1 to 32) than it has already; CodeTooManyGroups.
 func (h *Hub) putEventHub(ctx context.Context, name string, partitions int, groups []string) (*eventHub, error) {
+	h.eventHubs.mu.Lock()
+	defer h.eventHubs.mu.Unlock()
+	return h.haveEventHub(ctx, name, partitions, groups)
+}
+
+// haveEventHub is putEventHub. The caller holds eventHubs.mu.
+func (h *Hub) haveEventHub(ctx context.Context, name string, partitions int, groups []string) (*eventHub, error) {
 	if err := h.checkEventHub(name, partitions, groups); err != nil {
 		return nil, err
 	}
-	h.eventHubs.mu.Lock()
-	defer h.eventHubs.mu.Unlock()
 	if e := h.eventHubs.all[strings.ToLower(name)]; e != nil {
 		return e, e.grow(partitions, groups)
 	}
@@ -162,36 +171,46 @@ func (h *Hub) checkEventHub(name string, partitions int, groups []string) error 
 	return nil
 }
 
-// dropEventHub forgets an event hub with its events; its readers end with CodeEntityNotFound. The built-in endpoint stays. Without an
-// event hub of the name it does nothing.
+// dropEventHub forgets an event hub with its events, one of the routing, too; its readers end with CodeEntityNotFound. The built-in
+// endpoint stays. Without an event hub of the name it does nothing.
 func (h *Hub) dropEventHub(ctx context.Context, name string) error {
-	e := h.takeEventHub(name)
-	if e == nil {
-		return nil
+	e, err := h.takeEventHub(ctx, name, true)
+	if e != nil {
+		e.close()
 	}
-	e.close()
-	return h.cfg.Engine.EventHubs().Drop(ctx, storedName(name))
+	return err
 }
 
-func (h *Hub) takeEventHub(name string) *eventHub {
+// takeEventHub forgets an event hub, nil for none; whoever calls closes it. One of the routing is refused unless routed.
+func (h *Hub) takeEventHub(ctx context.Context, name string, routed bool) (*eventHub, error) {
 	lower := strings.ToLower(name)
 	h.eventHubs.mu.Lock()
 	defer h.eventHubs.mu.Unlock()
 	e := h.eventHubs.all[lower]
 	if e == nil || e == h.builtIn {
-		return nil
+		return nil, nil //nolint:nilnil // there is nothing to do
+	}
+	e.mu.Lock()
+	refused := e.routed && !routed
+	e.mu.Unlock()
+	if refused {
+		return nil, h.NewError(CodeInvalidOperation, e.name+" is an endpoint of the routing and goes with it")
 	}
 	delete(h.eventHubs.all, lower)
-	return e
+	return e, h.cfg.Engine.EventHubs().Drop(ctx, storedName(name)) // before another of the name can be made
 }
 
-// close ends all readers, and lets nobody else begin.
+// close ends all readers and searches, and lets nobody else begin.
 func (e *eventHub) close() {
 	e.mu.Lock()
 	e.gone = true
-	groups := slices.Collect(maps.Values(e.groups))
+	groups, searches := slices.Collect(maps.Values(e.groups)), slices.Collect(maps.Keys(e.searches))
 	clear(e.groups)
 	e.mu.Unlock()
+	for _, s := range searches {
+		s.reason.CompareAndSwap(nil, e.deleted())
+		s.end()
+	}
 	for _, g := range groups {
 		e.endReaders(g)
 	}

@@ -130,6 +130,27 @@ func TestDroppingAnEventHubEndsItsReaders(t *testing.T) {
 	}
 }
 
+func TestDroppingAnEventHubEndsItsSearches(t *testing.T) {
+	h, _ := newTestHub(t)
+	e := openHub(t, h, "alerts", 1)
+	s, err := h.Admin().SearchEvents(ctx, EventFilter{EventHub: "alerts"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := h.dropEventHub(ctx, "alerts"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = s.Next(ctx)
+	wantCode(t, err, CodeEntityNotFound)
+	if len(e.searches) != 0 {
+		t.Error("the event hub still knows its search")
+	}
+}
+
 func TestWhoMayDeleteAnEventHub(t *testing.T) {
 	h, _ := newTestHub(t)
 	openHub(t, h, "routed", 1)

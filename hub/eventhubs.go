@@ -122,14 +122,12 @@ func (s *ServiceSession) DeleteEventHub(ctx context.Context, name string) error 
 	if err != nil {
 		return err
 	}
-	e.mu.Lock()
-	routed := e.routed
-	e.mu.Unlock()
-	switch {
-	case e == s.hub.builtIn:
+	if e == s.hub.builtIn {
 		return s.hub.NewError(CodeInvalidOperation, "the built-in endpoint cannot be deleted")
-	case routed:
-		return s.hub.NewError(CodeInvalidOperation, e.name+" is an endpoint of the routing and goes with it")
 	}
-	return s.hub.dropEventHub(ctx, e.name)
+	taken, err := s.hub.takeEventHub(ctx, e.name, false)
+	if taken != nil {
+		taken.close()
+	}
+	return err
 }

@@ -85,7 +85,7 @@ func (p *EventProducer) store(ctx context.Context, partition int, events []store
 	}
 	defer h.leave(gate)
 	if e, err := h.findEventHub(p.eventHub.name); err != nil || e != p.eventHub {
-		return h.NewError(CodeEntityNotFound, p.eventHub.name, "It was deleted.")
+		return p.eventHub.deleted()
 	}
 	return p.eventHub.append(ctx, partition, events...)
 }

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -57,6 +58,7 @@ type EventSearch struct {
 	ready  chan struct{} // holds something when there may be more events, or the search has ended
 	cancel []func()      // end the watches
 	ended  atomic.Bool
+	reason atomic.Pointer[Error] // why the hub has ended it while the session goes on
 }
 
 // searched is how far a search has come in a partition.
@@ -79,8 +81,9 @@ type FoundEvent struct {
 }
 
 // SearchEvents begins to search the events of an event hub. It begins at cursor; nil is the oldest event, an empty one is the end: only
-// events to come. A search ends with its session, and with a reset of the hub, whose events are counted from 0 again. ServiceConnect.
-// CodeArgumentInvalid for a path, a condition, or a cursor of another number of partitions; CodeEntityNotFound for an unknown event hub.
+// events to come. A search ends with its session, with its event hub (CodeEntityNotFound), and with a reset of the hub, whose events are
+// counted from 0 again. ServiceConnect. CodeArgumentInvalid for a path, a condition, or a cursor of another number of partitions;
+// CodeEntityNotFound for an unknown event hub.
 func (s *ServiceSession) SearchEvents(ctx context.Context, f EventFilter, cursor EventCursor) (*EventSearch, error) {
 	era := s.hub.era.Load()
 	eventHub, err := s.hub.findEventHub(f.EventHub)
@@ -100,11 +103,29 @@ func (s *ServiceSession) SearchEvents(ctx context.Context, f EventFilter, cursor
 	for i := range e.partitions {
 		e.cancel = append(e.cancel, eventHub.log.Watch(i, e.wake))
 	}
-	if err := s.keep(e, era); err != nil {
+	if err := cmp.Or(s.keep(e, era), eventHub.admitSearch(e)); err != nil {
 		e.Close()
 		return nil, err
 	}
 	return e, nil
+}
+
+// admitSearch lets a search begin unless the event hub is gone, and ends it when that goes: CodeEntityNotFound.
+func (e *eventHub) admitSearch(s *EventSearch) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.gone {
+		return e.deleted()
+	}
+	if !s.ended.Load() { // else its session has ended meanwhile, and it will not be closed once more
+		e.searches[s] = struct{}{}
+	}
+	return nil
+}
+
+// deleted is the error of an event hub that is not there any more.
+func (e *eventHub) deleted() *Error {
+	return e.hub.NewError(CodeEntityNotFound, e.name, "It was deleted.")
 }
 
 // compile makes sense of the filter.
@@ -245,6 +266,9 @@ func (e *EventSearch) read(ctx context.Context, partition int) (err error) {
 
 // why is what an ended search fails with.
 func (e *EventSearch) why() error {
+	if reason := e.reason.Load(); reason != nil {
+		return reason
+	}
 	if err := e.session.live(); err != nil {
 		return err
 	}
@@ -278,6 +302,9 @@ func (e *EventSearch) Close() {
 	for _, cancel := range e.cancel {
 		cancel()
 	}
+	e.eventHub.mu.Lock()
+	delete(e.eventHub.searches, e)
+	e.eventHub.mu.Unlock()
 	e.session.release(e)
 }
 
