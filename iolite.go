@@ -67,6 +67,7 @@ func Start(ctx context.Context, o Options) (*Emulator, error) {
 		}
 	}
 	if err := e.build(); err != nil {
+		e.closeBlobs()
 		return nil, err
 	}
 	if err := e.open(ctx); err != nil {
@@ -159,6 +160,7 @@ func (e *Emulator) Close() {
 			e.http.Close()
 		}
 		e.closeDoors()
+		e.closeBlobs()
 		e.clock.Stop()
 	})
 }

@@ -58,10 +58,11 @@ func (e *Emulator) buildStorage(c *blob.Client) (hub.Storage, error) {
 	}
 	e.blobs = store.NewMemoryBlobs(o.BlobBytes)
 	if o.DataDir != "" {
-		var err error
-		if e.blobs, err = store.OpenDiskBlobs(filepath.Join(o.DataDir, "blobs"), o.BlobBytes); err != nil {
+		disk, err := store.OpenDiskBlobs(filepath.Join(o.DataDir, "blobs"), o.BlobBytes)
+		if err != nil {
 			return nil, err
 		}
+		e.blobs = disk
 	}
 	e.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "iolite_blob_bytes", Help: "Space that uploaded files take, overheads and uncommitted blocks included."}, e.blobBytes))
 	e.blobapi = blobapi.New(blobapi.Config{Blobs: e.blobs, Key: storageKey(), Container: o.StorageContainer, Clock: e.clock, Logger: e.log})
@@ -75,6 +76,16 @@ func (e *Emulator) blobBytes() float64 {
 		e.log.Error("the space of uploaded files is not known", "error", err)
 	}
 	return float64(used)
+}
+
+// closeBlobs lets another emulator use the directory of the blobs. Nobody uses them any more.
+func (e *Emulator) closeBlobs() {
+	if e.blobs == nil {
+		return
+	}
+	if err := e.blobs.Close(); err != nil {
+		e.log.Error("cannot give up the blobs", "error", err)
+	}
 }
 
 // StorageConnectionString returns the connection string of the account that file uploads go to when no other is named; empty without one.

@@ -143,4 +143,6 @@ type Blobs interface {
 	Reset(ctx context.Context) error
 	// Usage returns how many bytes there are, overheads included, and how many there may be.
 	Usage(ctx context.Context) (used, limit int64, err error)
+	// Close lets others use the directory that the blobs are kept in, if any. It may be called more than once, and no method afterwards.
+	Close() error
 }

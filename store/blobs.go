@@ -43,6 +43,7 @@ type keeper interface {
 	forgetContainer(name string) error
 	saveBlob(b *committedBlob) error
 	forgetBlob(key BlobKey) error
+	close() error
 }
 
 // pieceWriter takes in the bytes of a piece.
@@ -93,6 +94,9 @@ func NewMemoryBlobs(limit int64) *LocalBlobs { return newLocalBlobs(memKeeper{},
 func newLocalBlobs(k keeper, limit int64) *LocalBlobs {
 	return &LocalBlobs{keep: k, limit: limit, containers: map[string]*blobContainer{}}
 }
+
+// Close implements Blobs.
+func (l *LocalBlobs) Close() error { return l.keep.close() }
 
 // Usage implements Blobs.
 func (l *LocalBlobs) Usage(context.Context) (used, limit int64, err error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -29,6 +30,7 @@ func onBlobs(t *testing.T, limit int64, test func(t *testing.T, l *LocalBlobs)) 
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { wantNoError(t, l.Close()) })
 		return l
 	}
 	for name, open := range map[string]func(*testing.T) *LocalBlobs{
@@ -363,7 +365,7 @@ func TestDiskBlobsAreThereAfterARestart(t *testing.T) {
 	wantNoError(t, err, putBlock(l, blobKey, "\xff1", "one."), putBlock(l, blobKey, "\xff2", "two."), commit(l, blobKey, "\xff2", "\xff1", "\xff2"))
 	before, _ := l.Blob(ctx, blobKey)
 	used, _, _ := l.Usage(ctx)
-	wantNoError(t, putBlock(l, BlobKey{"c", "other"}, "1", "never committed"))
+	wantNoError(t, putBlock(l, BlobKey{"c", "other"}, "1", "never committed"), l.Close())
 
 	l, err = OpenDiskBlobs(dir, 1<<20)
 	wantNoError(t, err)
@@ -377,9 +379,39 @@ func TestDiskBlobsAreThereAfterARestart(t *testing.T) {
 	wantUsed(t, l, used)
 	wantNoError(t, commit(l, blobKey, "\xff1"), l.Reset(ctx))
 	wantUsed(t, l, 0)
+	wantNoError(t, l.Close())
 	again, err := OpenDiskBlobs(dir, 1<<20)
 	wantNoError(t, err)
 	wantUsed(t, again, 0)
+	wantNoError(t, again.Close())
+}
+
+func TestADirectoryOfBlobsHasOneUser(t *testing.T) {
+	dir := t.TempDir()
+	l, err := OpenDiskBlobs(dir, 1<<20)
+	wantNoError(t, err)
+	_, err = l.CreateContainer(ctx, "c", nil, blobStart)
+	wantNoError(t, err, putBlock(l, blobKey, "1", "a"))
+	if _, err := OpenDiskBlobs(dir, 1<<20); err == nil || !strings.Contains(err.Error(), "is used by another emulator") {
+		t.Fatalf("a second user: %v", err)
+	}
+	wantNoError(t, commit(l, blobKey, "1"))
+	if got := readBlob(t, l, blobKey, 0, 9); got != "a" {
+		t.Errorf("the first user's blob is %q", got)
+	}
+	wantNoError(t, l.Close(), l.Close())
+	l, err = OpenDiskBlobs(dir, 1<<20)
+	wantNoError(t, err, l.Close())
+}
+
+func TestAResetForgetsBlobsWhoseFilesAreGone(t *testing.T) {
+	dir := t.TempDir()
+	l, err := OpenDiskBlobs(dir, 1<<20)
+	wantNoError(t, err)
+	_, err = l.CreateContainer(ctx, "c", nil, blobStart)
+	wantNoError(t, err, putBlob(l, blobKey, "a"), os.RemoveAll(dir), l.Reset(ctx))
+	wantUsed(t, l, 0)
+	wantNoError(t, l.Close())
 }
 
 // Whatever is done, the blobs of both engines are those of a model, and the space that is counted is the space that is used.
@@ -468,6 +500,7 @@ func BenchmarkPutBlocks250MB(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			l, err := open()
 			wantNoError(b, err)
+			defer l.Close()
 			_, err = l.CreateContainer(ctx, "c", nil, blobStart)
 			wantNoError(b, err)
 			b.SetBytes(blocks * size)

@@ -8,10 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/gofrs/flock"
 )
 
 // diskKeeper keeps each piece in a file of its own, and what the index knows of a container or blob in a small file beside them:
@@ -19,11 +22,16 @@ import (
 //	pieces/{random}             the bytes
 //	containers/{name}.json      a container
 //	blobs/{hash of key}.json    a blob and the names of its pieces
+//	lock                        held by the process that uses the directory
 //
 // A blob is replaced by renaming its file. Nothing is synced: the files outlive the process, not a crash of the machine.
-type diskKeeper struct{ dir string }
+type diskKeeper struct {
+	dir  string
+	lock *flock.Flock
+}
 
 const (
+	lockFile      = "lock"
 	piecesDir     = "pieces"
 	containersDir = "containers"
 	blobsDir      = "blobs"
@@ -42,20 +50,28 @@ type savedBlock struct {
 }
 
 // OpenDiskBlobs keeps at most limit bytes in files below dir, which it makes if need be. What was kept there is there again, but for blocks
-// that were never committed. One process at a time may use a directory.
+// that were never committed. A directory that somebody else uses is refused, until that one closes it.
 func OpenDiskBlobs(dir string, limit int64) (*LocalBlobs, error) {
-	k := &diskKeeper{dir}
+	k := &diskKeeper{dir, flock.New(filepath.Join(dir, lockFile), flock.SetPermissions(0o600))}
 	for _, d := range []string{piecesDir, containersDir, blobsDir} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			return nil, err
 		}
 	}
+	switch locked, err := k.lock.TryLock(); {
+	case err != nil:
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	case !locked:
+		return nil, fmt.Errorf("%s is used by another emulator", dir)
+	}
 	l := newLocalBlobs(k, limit)
 	if err := k.load(l); err != nil {
-		return nil, fmt.Errorf("read the blobs of %s: %w", dir, err)
+		return nil, errors.Join(fmt.Errorf("read the blobs of %s: %w", dir, err), k.close())
 	}
 	return l, nil
 }
+
+func (k *diskKeeper) close() error { return k.lock.Close() }
 
 // load fills an empty index, and removes pieces that nothing names.
 func (k *diskKeeper) load(l *LocalBlobs) error {
@@ -186,7 +202,15 @@ func (k *diskKeeper) saveContainer(c *blobContainer) error {
 	return save(k.containerFile(c.Name), c.Container)
 }
 
-func (k *diskKeeper) forgetContainer(name string) error { return os.Remove(k.containerFile(name)) }
+func (k *diskKeeper) forgetContainer(name string) error { return forget(k.containerFile(name)) }
+
+// forget removes a file, which somebody may have removed before.
+func forget(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
 
 func (k *diskKeeper) saveBlob(b *committedBlob) error {
 	saved := savedBlob{Blob: b.Blob}
@@ -196,7 +220,7 @@ func (k *diskKeeper) saveBlob(b *committedBlob) error {
 	return save(k.blobFile(b.BlobKey), saved)
 }
 
-func (k *diskKeeper) forgetBlob(key BlobKey) error { return os.Remove(k.blobFile(key)) }
+func (k *diskKeeper) forgetBlob(key BlobKey) error { return forget(k.blobFile(key)) }
 
 // diskWriter writes a piece.
 type diskWriter struct{ file *os.File }

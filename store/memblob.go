@@ -10,6 +10,7 @@ func (memKeeper) saveContainer(*blobContainer) error { return nil }
 func (memKeeper) forgetContainer(string) error       { return nil }
 func (memKeeper) saveBlob(*committedBlob) error      { return nil }
 func (memKeeper) forgetBlob(BlobKey) error           { return nil }
+func (memKeeper) close() error                       { return nil }
 
 // memPiece is chunks of pieceChunk bytes, the last one shorter.
 type memPiece struct{ chunks [][]byte }
