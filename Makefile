@@ -39,13 +39,17 @@ fuzz: ## Every fuzz target for FUZZTIME (default 60s) each
 	@scripts/fuzz.sh
 
 .PHONY: bench
-bench: ## Benchmarks with allocations
-	go test -run '^$$' -bench . -benchmem ./...
-	cd bench && go test -run '^$$' -bench . -benchmem ./...
-
-.PHONY: bench-process
-bench-process: ## Speed and memory of the real process; flags in BENCH, see bench/README.md
+bench: ## Speed and memory of the real process beside its peers, all parts; flags in BENCH, see bench/README.md
 	cd bench && go run . $(BENCH)
+
+.PHONY: bench-smoke
+bench-smoke: ## The same at a small scale, about a minute: fails on errors only
+	cd bench && go run . -smoke $(BENCH)
+
+.PHONY: bench-go
+bench-go: ## Go benchmarks of every package, with allocations
+	go test -run '^$$' -bench . -benchmem ./...
+	cd bench && go test -run '^$$' -bench . -benchmem .
 
 .PHONY: image
 image: ## Build the container image

@@ -74,9 +74,13 @@ type amqpSender struct {
 	first uint32   // that is telemetry
 }
 
-// newAMQPSender attaches a link to each address and waits until all may send.
+// newAMQPSender attaches a link to each address and waits until all may send telemetry.
 func newAMQPSender(c *amqpConn, id uint32, addresses []string) (*amqpSender, error) {
-	message := amqp10.Message{Body: amqp10.BodyData, Data: [][]byte{body}}
+	return newAMQPSenderOf(c, id, addresses, amqp10.Message{Body: amqp10.BodyData, Data: [][]byte{body}})
+}
+
+// newAMQPSenderOf does the same for another message.
+func newAMQPSenderOf(c *amqpConn, id uint32, addresses []string, message amqp10.Message) (*amqpSender, error) {
 	payload, err := message.Append(nil)
 	if err != nil {
 		return nil, err

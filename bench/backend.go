@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -20,8 +21,6 @@ const (
 	backendLimit = 10 * time.Minute
 	// visibleRate is how many messages a second all devices together send where the rate is fixed.
 	visibleRate = 1000
-	// visibleTime is how long they do.
-	visibleTime = 10 * time.Second
 	// groupReaders is how many readers without owner level a partition has for one consumer group.
 	groupReaders = 5
 )
@@ -115,7 +114,7 @@ func (b *bench) watch(e *emulator, a audience) (backendFigures, error) {
 	}
 	n := b.messages * 5
 	if a.rate > 0 {
-		n = a.rate * int(visibleTime/time.Second)
+		n = max(int(float64(a.rate)*b.paced.Seconds()), 100)
 	}
 	delays.forget()
 	before, err := e.cpu()
@@ -149,11 +148,21 @@ func (b *bench) sendTo(readers []*reader, send func() (int, error)) error {
 
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
+// stuckBuffer is the receive buffer of readers that never read: small, so that they are stuck soon.
+const stuckBuffer = 64 << 10
+
 // readNothing is a reader that asks for everything and never reads its socket.
 func (e *emulator) readNothing(what reading, limit time.Duration) (*reader, error) {
+	what.credit = 1 << 30
 	nc, err := dialTLS(e.address("amqp"), e.tls, limit)
 	if err != nil {
 		return nil, err
+	}
+	if tcp, ok := nc.NetConn().(*net.TCPConn); ok {
+		if err := tcp.SetReadBuffer(stuckBuffer); err != nil {
+			_ = nc.Close()
+			return nil, err
+		}
 	}
 	if _, err := e.attachPartitions(nc, what); err != nil {
 		_ = nc.Close()

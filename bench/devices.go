@@ -194,7 +194,7 @@ func (b *bench) mosquittoCrowd(context.Context) (*crowd, error) {
 	}
 	p, err := b.startMosquitto()
 	if err == errNoMosquitto {
-		fmt.Fprintln(os.Stderr, err)
+		b.report.Environment.missing(err)
 		return nil, nil
 	}
 	return b.peerCrowd("mosquitto", p, true), err

@@ -1,5 +1,5 @@
 // Command bench measures a real emulator process: how fast it starts, what it keeps in memory, what a telemetry message costs it on
-// each door, and how long twins, direct methods and queries take. README.md says what each number means.
+// each door, how long twins, direct methods and queries take, what grows, and what abuse does. README.md says what each number means.
 package main
 
 import (
@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,10 +36,22 @@ type bench struct {
 	registered    int // devices that manage registers
 	exchangeCount int
 	stored        int // events that are stored to be caught up with
+	uploaded      int // blocks of an upload
+	paced         time.Duration
+	connected     []int // devices that are connected while others send
+	fleets        []int // devices that are registered while others send
+	retain        int   // MiB of a full event log
+	soak          time.Duration
+	halfOpen      int // TLS handshakes that are never finished
+	storm         int // devices that reconnect
+	abuse         time.Duration
+	settle        time.Duration
+	azurite       string
 	quiet         time.Duration
 	pattern       string
 	peers         bool
 	json          bool
+	markdown      string
 	parts         map[string]bool
 
 	dir     string // for certificates and configurations; removed at the end
@@ -48,8 +61,13 @@ type bench struct {
 
 func main() {
 	run := runBench
-	if len(os.Args) > 1 && os.Args[1] == "peer" {
-		run = func() error { return runPeer(os.Args[2:]) }
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "peer":
+			run = func() error { return runPeer(os.Args[2:]) }
+		case "abuser":
+			run = func() error { return runAbuser(os.Args[2:]) }
+		}
 	}
 	if err := run(); err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
@@ -78,10 +96,29 @@ func runBench() error {
 		return err
 	}
 	b.report.finish()
+	if b.markdown != "" {
+		if err := b.writeMarkdownFile(); err != nil {
+			return err
+		}
+	}
 	if b.json {
 		return b.report.writeJSON(os.Stdout)
 	}
 	return b.report.writeText(os.Stdout)
+}
+
+func (b *bench) writeMarkdownFile() error {
+	f, err := os.Create(b.markdown)
+	if err != nil {
+		return err
+	}
+	return errors.Join(b.report.writeMarkdown(f), f.Close())
+}
+
+// smoke is what -smoke gives the flags that were not named: everything once, at a small scale. Its figures mean nothing.
+var smoke = map[string]string{
+	"rounds": "1", "messages": "500", "connections": "10", "starts": "1", "devices": "100", "registered": "1000", "exchanges": "40", "stored": "5000", "upload": "2",
+	"paced": "500ms", "connected": "10,100", "fleets": "100,1000", "retain": "2", "soak": "3s", "half-open": "200", "storm": "100", "abuse": "1s", "settle": "100ms", "quiet": "100ms",
 }
 
 // parse reads the flags.
@@ -103,29 +140,82 @@ func parse(args []string) (*bench, error) {
 	f.IntVar(&b.registered, "registered", 100000, "devices that are registered while device management is measured")
 	f.IntVar(&b.exchangeCount, "exchanges", 2000, "round trips of each kind of device management")
 	f.IntVar(&b.stored, "stored", 1_000_000, "events that are stored and then read from the first on")
+	f.IntVar(&b.uploaded, "upload", 50, "blocks of 5 MiB of the file that is uploaded")
+	f.DurationVar(&b.paced, "paced", 10*time.Second, "how long devices send at a fixed rate to a back end")
+	connected := f.String("connected", "10,1000,10000", "numbers of connected devices that growth compares")
+	fleets := f.String("fleets", "100,100000", "numbers of registered devices that growth compares, up to 1,000,000")
+	f.IntVar(&b.retain, "retain", 128, "size in MiB of the event log that growth and soak fill")
+	f.DurationVar(&b.soak, "soak", 30*time.Second, "how long growth floods an emulator to see its memory over time")
+	f.IntVar(&b.halfOpen, "half-open", 5000, "TLS handshakes that abuse begins and never finishes")
+	f.IntVar(&b.storm, "storm", 2000, "devices that abuse connects and cuts, over and over")
+	f.DurationVar(&b.abuse, "abuse", 10*time.Second, "how long a client is watched before, during and after each abuse")
+	f.DurationVar(&b.settle, "settle", 30*time.Second, "how long after that memory is read")
+	f.StringVar(&b.azurite, "azurite", "", "`path` of Azurite's azurite.js, to compare start-up")
 	f.DurationVar(&b.quiet, "quiet", 5*time.Second, "how long to wait before memory is read, and to watch silent devices")
 	f.StringVar(&b.pattern, "case", "", "`regexp` of the telemetry cases, as in \"MQTT, flood\"")
-	f.BoolVar(&b.peers, "peers", true, "measure mosquitto and bare Go too")
+	f.BoolVar(&b.peers, "peers", true, "measure mosquitto, RabbitMQ and bare Go too")
 	f.BoolVar(&b.json, "json", false, "print JSON")
-	parts := f.String("only", "startup,devices,manage,backend,telemetry", "what to measure")
+	f.StringVar(&b.markdown, "markdown", "", "`file` that the report is written to as Markdown, besides")
+	small := f.Bool("smoke", false, "everything once and at a small scale, to see that it works: a minute or so")
+	parts := f.String("only", strings.Join(partNames(), ","), "what to measure")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
-	return b, b.check(*devices, *parts)
+	if *small {
+		if err := setUnnamed(f, smoke); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.lists(*devices, *connected, *fleets); err != nil {
+		return nil, err
+	}
+	return b, b.check(*parts)
 }
 
-// check makes sense of the flags that are lists, and refuses what cannot be.
-func (b *bench) check(devices, parts string) error {
-	for text := range strings.SplitSeq(devices, ",") {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxDevices {
-			return fmt.Errorf("-devices: %q is not a number between 1 and %d", text, maxDevices)
+// setUnnamed sets the flags that the command line did not.
+func setUnnamed(f *flag.FlagSet, values map[string]string) error {
+	named := map[string]bool{}
+	f.Visit(func(given *flag.Flag) { named[given.Name] = true })
+	for name, value := range values {
+		if named[name] {
+			continue
 		}
-		b.devices = append(b.devices, n)
+		if err := f.Set(name, value); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// lists makes sense of the flags that are lists of numbers.
+func (b *bench) lists(devices, connected, fleets string) (err error) {
+	if b.devices, err = numbers("devices", devices, 1, maxDevices); err != nil {
+		return err
+	}
+	if b.connected, err = numbers("connected", connected, growthSenders, maxDevices); err != nil {
+		return err
+	}
+	b.fleets, err = numbers("fleets", fleets, growthSenders, maxRegistered)
+	return err
+}
+
+// numbers reads a list of numbers between two bounds.
+func numbers(name, list string, least, most int) (numbers []int, err error) {
+	for text := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < least || n > most {
+			return nil, fmt.Errorf("-%s: %q is not a number between %d and %d", name, text, least, most)
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers, nil
+}
+
+// check refuses what cannot be.
+func (b *bench) check(parts string) error {
 	b.parts = map[string]bool{}
 	for part := range strings.SplitSeq(parts, ",") {
-		if part != "startup" && part != "devices" && part != "manage" && part != "backend" && part != "telemetry" {
+		if !slices.Contains(partNames(), part) {
 			return fmt.Errorf("-only: there is no %q", part)
 		}
 		b.parts[part] = true
@@ -143,12 +233,40 @@ func (b *bench) check(devices, parts string) error {
 		return fmt.Errorf("-connections: not between 1 and %d", maxConns)
 	case b.beside < 0 || b.beside > maxDevices:
 		return fmt.Errorf("-beside: not between 0 and %d", maxDevices)
-	case b.rounds < 1 || b.messages < 1 || b.starts < 1 || b.exchangeCount < 1 || b.stored < 1:
-		return errors.New("-rounds, -messages, -exchanges, -stored and -starts: at least 1")
+	case b.rounds < 1 || b.messages < 1 || b.starts < 1 || b.exchangeCount < 1 || b.stored < 1 || b.uploaded < 1 || b.halfOpen < 1 || b.storm < 1:
+		return errors.New("-rounds, -messages, -exchanges, -stored, -starts, -upload, -half-open and -storm: at least 1")
+	case b.retain < 1 || b.retain > maxRetain:
+		return fmt.Errorf("-retain: not between 1 and %d", maxRetain)
+	case b.storm > maxDevices:
+		return fmt.Errorf("-storm: at most %d", maxDevices)
+	case b.paced <= 0 || b.soak <= 0 || b.abuse <= 0 || b.settle < 0 || b.quiet < 0 || b.soak > tokenLife/2:
+		return fmt.Errorf("-paced, -soak and -abuse: longer than 0; -soak: at most %v", tokenLife/2)
 	case b.registered < minRegistered || b.registered > maxRegistered:
 		return fmt.Errorf("-registered: not between %d and %d", minRegistered, maxRegistered)
 	}
 	return nil
+}
+
+// maxRetain bounds the event log that growth fills, in MiB.
+const maxRetain = 4096
+
+// part is one kind of measurement.
+type part struct {
+	name    string
+	measure func(*bench, context.Context) error
+}
+
+// parts is the table of what there is, in the order in which it is measured.
+var parts = []part{
+	{"startup", (*bench).measureStartup}, {"devices", (*bench).measureDevices}, {"manage", (*bench).measureManage},
+	{"backend", (*bench).measureBackend}, {"telemetry", (*bench).measureTelemetry}, {"growth", (*bench).measureGrowth}, {"abuse", (*bench).measureAbuse},
+}
+
+func partNames() (names []string) {
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	return names
 }
 
 // measure does what was asked for, one part after the other.
@@ -162,28 +280,15 @@ func (b *bench) measure(ctx context.Context) (err error) {
 		}
 	}
 	b.report.Environment.Emulator = filepath.Base(b.program)
-	if b.parts["startup"] {
-		if err := b.measureStartup(); err != nil {
-			return err
+	for _, p := range parts {
+		if !b.parts[p.name] {
+			continue
 		}
-	}
-	if b.parts["devices"] {
-		if err := b.measureDevices(ctx); err != nil {
-			return err
+		begin := time.Now()
+		if err := p.measure(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
 		}
-	}
-	if b.parts["manage"] {
-		if err := b.measureManage(ctx); err != nil {
-			return err
-		}
-	}
-	if b.parts["backend"] {
-		if err := b.measureBackend(ctx); err != nil {
-			return err
-		}
-	}
-	if b.parts["telemetry"] {
-		return b.measureTelemetry(ctx)
+		fmt.Fprintf(os.Stderr, "%s: done in %.0f s\n", p.name, time.Since(begin).Seconds())
 	}
 	return nil
 }

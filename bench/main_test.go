@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -171,14 +170,32 @@ func TestMediansAndRatios(t *testing.T) {
 	}
 	r.finish()
 	c := r.Telemetry[0]
-	if c.Servers[0].Median != 3 || c.Servers[0].Min != 1 || c.Servers[0].Max != 4 || c.Ratios["peer"] != 1.5 {
+	if c.Servers[0].Median != 3 || c.Servers[0].Min != 1 || c.Servers[0].Max != 4 || c.Ratios["peer"].Median != 1.5 || c.Ratios["peer"].Min != 0.5 || c.Ratios["peer"].Max != 2 {
 		t.Errorf("%+v", c)
 	}
-	var text, out bytes.Buffer
-	if err := errors.Join(r.writeText(&text), r.writeJSON(&out)); err != nil || !json.Valid(out.Bytes()) {
+	var text, markdown, out bytes.Buffer
+	if err := errors.Join(r.writeText(&text), r.writeMarkdown(&markdown), r.writeJSON(&out)); err != nil || !json.Valid(out.Bytes()) {
 		t.Errorf("%v: %s", err, out.Bytes())
 	}
-	if !slices.ContainsFunc(strings.Split(text.String(), "\n"), func(l string) bool { return strings.HasSuffix(strings.TrimSpace(l), "1.50") }) {
-		t.Errorf("no ratio in\n%s", text.String())
+	const row = "| g | l | peer | 2.00 | 2.00 | 2.00 | 1.50 | 0.50..2.00 |"
+	if !strings.Contains(markdown.String(), row) || !strings.Contains(text.String(), " 0.50..2.00") {
+		t.Errorf("no ratio in\n%s\n%s", text.String(), markdown.String())
+	}
+}
+
+// A WebSocket is compared with our own MQTT under the same load.
+func TestWebSocketIsComparedWithOurOwnMQTT(t *testing.T) {
+	var r report
+	for round := range 3 {
+		r.cost(groupMQTT, "each", emulatorName, float64(10+round))
+		r.cost(groupWebSocket, "each", emulatorName, float64(2*(10+round)))
+		r.cost(groupWebSocket, "flood", emulatorName, 1)
+	}
+	r.finish()
+	if ratio := r.Telemetry[1].Ratios[ownMQTTName]; ratio.Median != 2 || ratio.Min != 2 || ratio.Max != 2 {
+		t.Errorf("%+v", ratio)
+	}
+	if r.Telemetry[2].Ratios != nil {
+		t.Errorf("compared with what was not measured: %+v", r.Telemetry[2].Ratios)
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/iolite-emulator/iolite/amqp10"
 )
 
 // manageLimit bounds all connections of this part.
@@ -135,6 +137,7 @@ func (b *bench) exchanges(e *emulator) []exchange {
 	return []exchange{
 		{"direct method: REST, MQTT device, REST", n, 1, e.process, e.invoking(method)},
 		{"direct method: the same, 16 callers and devices", n, 16, e.process, e.invoking(method)},
+		{"cloud-to-device message: AMQP, MQTT device, accepted", n, 1, e.process, e.commanding},
 		{"twin: GET, REST", n, 1, e.process, e.asking("GET", device, nil)},
 		{"twin: PATCH of desired, REST", n, 1, e.process, e.asking("PATCH", device, patch)},
 		{"twin: GET, MQTT", n, 1, e.process, e.twinning("$iothub/twin/GET/?$rid=1", nil)},
@@ -314,6 +317,68 @@ func answerMethods(c net.Conn) error {
 			return err
 		}
 	}
+}
+
+// commanding sends a message as a back end over AMQP and waits until an MQTT device that subscribed with QoS 0 has got it, and until it
+// is accepted.
+func (e *emulator) commanding(i int) (func() error, func(), error) {
+	c, err := e.dialDevice(i)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := e.dialCommands(i)
+	if err == nil {
+		err = mqttSubscribe(c, "devices/"+deviceID(i)+"/messages/devicebound/#")
+	}
+	if err != nil {
+		_ = c.Close()
+		return nil, nil, err
+	}
+	in := packetReader{c: c}
+	ask := func() error {
+		if err := s.send(1); err != nil {
+			return err
+		}
+		if _, _, err := in.next(); err != nil {
+			return err
+		}
+		_, err := s.acks()
+		return err
+	}
+	return ask, func() {
+		s.close()
+		_ = c.Close()
+	}, nil
+}
+
+// dialCommands opens a back end's link for cloud-to-device messages.
+func (e *emulator) dialCommands(i int) (*amqpSender, error) {
+	nc, err := dialTLS(e.address("amqp"), e.tls, manageLimit)
+	if err != nil {
+		return nil, err
+	}
+	s, err := e.openCommands(nc, i)
+	if err != nil {
+		_ = nc.Close()
+	}
+	return s, err
+}
+
+func (e *emulator) openCommands(nc net.Conn, i int) (*amqpSender, error) {
+	c, err := openAMQP(nc, e.info.Hostname)
+	if err != nil {
+		return nil, err
+	}
+	owner, err := e.ownerClaim("messages/devicebound")
+	if err != nil {
+		return nil, err
+	}
+	next, err := c.putTokens(1, []claim{owner})
+	if err != nil {
+		return nil, err
+	}
+	message := amqp10.Message{Properties: &amqp10.Properties{To: "/devices/" + deviceID(i) + "/messages/devicebound"}, Body: amqp10.BodyData, Data: [][]byte{body}}
+	return newAMQPSenderOf(c, next, []string{"/messages/devicebound"}, message)
 }
 
 // twinning publishes a twin request and waits for its response.

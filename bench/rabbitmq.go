@@ -56,7 +56,16 @@ func (b *bench) startRabbitMQ() (*peerProcess, error) {
 		p.stop()
 		return nil, err
 	}
+	b.report.Environment.peer(rabbitmqVersion())
 	return &peerProcess{process: p, address: address}, nil
+}
+
+// rabbitmqVersion is the name of the directory that it is installed in, as rabbitmq_server-3.10.8.
+func rabbitmqVersion() string {
+	if dirs, err := filepath.Glob(filepath.Join(filepath.Dir(rabbitmqScript), "../lib/rabbitmq_server-*")); err == nil && len(dirs) > 0 {
+		return filepath.Base(dirs[0])
+	}
+	return "RabbitMQ"
 }
 
 func (b *bench) rabbitmqFiles(dir, address string) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"encoding/binary"
 	"fmt"
@@ -75,6 +76,7 @@ type reading struct {
 	group      string               // consumer group
 	partitions []int                // all when nil
 	earliest   bool                 // from the oldest event, not from now on
+	credit     uint32               // of each partition; readerCredit when 0
 	observe    func(payload []byte) // called for every message; nil for nobody
 }
 
@@ -130,7 +132,7 @@ func (e *emulator) attachPartitions(nc *tls.Conn, what reading) (*amqpConn, erro
 		}
 	}
 	for i := range what.partitions { // now that nothing but transfers is expected
-		if _, err := nc.Write(creditFrame(uint32(i), 0, readerCredit)); err != nil {
+		if _, err := nc.Write(creditFrame(uint32(i), 0, cmp.Or(what.credit, readerCredit))); err != nil {
 			return nil, err
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 )
 
@@ -23,13 +22,21 @@ type report struct {
 	Manage       []manageFigures      `json:"manage,omitempty"`
 	Backend      []backendFigures     `json:"backend,omitempty"`
 	Telemetry    []costFigures        `json:"telemetry,omitempty"` // microseconds of the server's CPU time per acknowledged message
+	Growth       []growthFigures      `json:"growth,omitempty"`
+	Soak         []soakFigures        `json:"soak,omitempty"`
+	Abuse        []abuseFigures       `json:"abuse,omitempty"`
 	UnderLoad    *loadFigures         `json:"afterLoad,omitempty"`
 }
 
 type environment struct {
 	Go         string    `json:"go"`
 	System     string    `json:"system"`
+	Kernel     string    `json:"kernel"`
 	Processors int       `json:"processors"`
+	Processor  string    `json:"processor"`
+	Peers      []string  `json:"peers,omitempty"`   // with their versions
+	Missing    []string  `json:"missing,omitempty"` // peers that were not measured, and why
+	Command    string    `json:"command"`
 	Emulator   string    `json:"emulator"`
 	Begin      time.Time `json:"begin"`
 	LoadBefore string    `json:"loadAverageBefore"`
@@ -80,10 +87,10 @@ func (c crowdFigures) withRegistration() float64 {
 
 // costFigures are one way to send, on all the servers that took it.
 type costFigures struct {
-	Group   string             `json:"group"`
-	Load    string             `json:"load"`
-	Servers []series           `json:"servers"`          // microseconds
-	Ratios  map[string]float64 `json:"ratios,omitempty"` // emulator to peer: the median of the rounds' ratios
+	Group   string            `json:"group"`
+	Load    string            `json:"load"`
+	Servers []series          `json:"servers"`          // microseconds
+	Ratios  map[string]series `json:"ratios,omitempty"` // emulator to peer, round by round
 }
 
 // registrationFigures are what registering devices in bulk costs.
@@ -162,24 +169,41 @@ func (r *report) finish() {
 		c := &r.Telemetry[i]
 		at := max(slices.IndexFunc(c.Servers, func(s series) bool { return s.Name == emulatorName }), 0)
 		c.Servers[0], c.Servers[at] = c.Servers[at], c.Servers[0]
+	}
+	for i := range r.Telemetry {
+		c := &r.Telemetry[i]
+		if own := r.ownMQTT(*c); own != nil {
+			c.Servers = append(c.Servers, *own)
+		}
 		for _, peer := range c.Servers[1:] {
 			if c.Ratios == nil {
-				c.Ratios = map[string]float64{}
+				c.Ratios = map[string]series{}
 			}
-			c.Ratios[peer.Name] = medianRatio(c.Servers[0].Samples, peer.Samples)
+			c.Ratios[peer.Name] = pairedRatio(c.Servers[0], peer)
 		}
 	}
 	r.Environment.LoadAfter = loadAverage()
 	r.Environment.Seconds = math.Round(time.Since(r.Environment.Begin).Seconds())
 }
 
-// medianRatio pairs what was measured in the same round.
-func medianRatio(a, b []float64) float64 {
-	ratios := make([]float64, min(len(a), len(b)))
-	for i := range ratios {
-		ratios[i] = a[i] / b[i]
+// ownMQTT is what MQTT without a WebSocket cost the emulator under the load of c, nil where that does not compare.
+func (r *report) ownMQTT(c costFigures) *series {
+	i := slices.IndexFunc(r.Telemetry, func(o costFigures) bool { return o.Group == groupMQTT && o.Load == c.Load })
+	if c.Group != groupWebSocket || i < 0 {
+		return nil
 	}
-	return median(ratios)
+	own := r.Telemetry[i].Servers[0]
+	own.Name = ownMQTTName
+	return &own
+}
+
+// pairedRatio divides what was measured in the same round.
+func pairedRatio(a, b series) series {
+	ratio := series{Name: a.Name + " to " + b.Name}
+	for i := range min(len(a.Samples), len(b.Samples)) {
+		ratio.add(a.Samples[i] / b.Samples[i])
+	}
+	return ratio
 }
 
 func median(samples []float64) float64 {
@@ -193,7 +217,32 @@ func median(samples []float64) float64 {
 func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
 func newEnvironment() environment {
-	return environment{Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, Processors: runtime.NumCPU(), Begin: time.Now().UTC(), LoadBefore: loadAverage()}
+	e := environment{Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, Processors: runtime.NumCPU(), Begin: time.Now().UTC(), LoadBefore: loadAverage()}
+	e.Command = strings.Join(append([]string{"go run ."}, os.Args[1:]...), " ")
+	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	e.Kernel = strings.TrimSpace(string(kernel))
+	cpu, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(cpu)) {
+		if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
+			e.Processor = strings.TrimSpace(value)
+		}
+	}
+	return e
+}
+
+// peer notes a peer that is measured, once.
+func (e *environment) peer(name string) {
+	if !slices.Contains(e.Peers, name) {
+		e.Peers = append(e.Peers, name)
+	}
+}
+
+// missing notes a peer that is not measured, once.
+func (e *environment) missing(why error) {
+	if !slices.Contains(e.Missing, why.Error()) {
+		e.Missing = append(e.Missing, why.Error())
+		fmt.Fprintln(os.Stderr, "missing:", why)
+	}
 }
 
 func loadAverage() string {
@@ -209,82 +258,4 @@ func (r *report) writeJSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(r)
-}
-
-// writeText writes the tables for people.
-func (r *report) writeText(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	e := &r.Environment
-	fmt.Fprintf(t, "%s, %s, %d processors, load average %s before and %s after, %.0f s\n", e.Go, e.System, e.Processors, e.LoadBefore, e.LoadAfter, e.Seconds)
-	if len(r.Startup) > 0 {
-		fmt.Fprint(t, "\nexec to GET /readyz = 200 (ms)\tmedian\tmin\tmax\truns\n")
-	}
-	for _, s := range r.Startup {
-		fmt.Fprintf(t, "%s\t%.1f\t%.1f\t%.1f\t%d\n", s.Name, s.Median, s.Min, s.Max, len(s.Samples))
-	}
-	if len(r.Idle) > 0 {
-		fmt.Fprint(t, "\nresident, idle (MiB)\tmedian\tmin\tmax\twithout the program's pages\n")
-	}
-	for _, s := range r.Idle {
-		fmt.Fprintf(t, "%s\t%.1f\t%.1f\t%.1f\t%.1f\n", s.Resident.Name, s.Resident.Median, s.Resident.Min, s.Resident.Max, s.Anonymous.Median)
-	}
-	r.writeDevices(t)
-	r.writeManage(t)
-	r.writeBackend(t)
-	r.writeTelemetry(t)
-	return t.Flush()
-}
-
-func (r *report) writeManage(t io.Writer) {
-	if g := r.Registration; g != nil {
-		fmt.Fprintf(t, "\n%d devices registered, 100 in a request: %.1f s, server CPU %.1f us and %.0f bytes resident for each\n", g.Devices, g.Seconds, g.CPUMicros, g.Bytes)
-	}
-	if len(r.Manage) > 0 {
-		fmt.Fprint(t, "\nround trip (us)\tat once\truns\tp50\tp99\tserver CPU\n")
-	}
-	for _, m := range r.Manage {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%.0f\t%.0f\t%.0f\n", m.Name, m.Width, m.Count, m.P50, m.P99, m.CPU)
-	}
-}
-
-func (r *report) writeBackend(t io.Writer) {
-	if len(r.Backend) > 0 {
-		fmt.Fprint(t, "\nback end\tmessages\tper second\tp50 (us)\tp99 (us)\tserver CPU (us)\n")
-	}
-	measured := func(v float64) string {
-		if v == 0 {
-			return ""
-		}
-		return fmt.Sprintf("%.0f", v)
-	}
-	for _, f := range r.Backend {
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%.2f\n", f.Name, f.Count, measured(f.PerSecond), measured(f.P50), measured(f.P99), f.CPU)
-	}
-}
-
-func (r *report) writeDevices(t io.Writer) {
-	if len(r.Devices) > 0 {
-		fmt.Fprint(t, "\nidle MQTT devices over TLS\tdevices\tKiB per device\tregistration included\tCPU ms per connect\tCPU ms/s when silent\n")
-	}
-	for _, c := range r.Devices {
-		fmt.Fprintf(t, "%s\t%d\t%.1f\t%.1f\t%.2f\t%.1f\n", c.Server, c.Devices, c.perDevice(), c.withRegistration(), c.ConnectMillis, c.QuietMillis)
-	}
-}
-
-func (r *report) writeTelemetry(t io.Writer) {
-	if len(r.Telemetry) > 0 {
-		fmt.Fprint(t, "\nserver CPU per acknowledged message (us)\tload\tserver\tmedian\tmin\tmax\tiolite to it\n")
-	}
-	for _, c := range r.Telemetry {
-		for i, s := range c.Servers {
-			ratio := ""
-			if i > 0 {
-				ratio = fmt.Sprintf("%.2f", c.Ratios[s.Name])
-			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%.2f\t%.2f\t%.2f\t%s\n", c.Group, c.Load, s.Name, s.Median, s.Min, s.Max, ratio)
-		}
-	}
-	if u := r.UnderLoad; u != nil {
-		fmt.Fprintf(t, "\nresident after %d messages: %.1f MiB\n", u.Messages, mib(u.Memory.Resident))
-	}
 }

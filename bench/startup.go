@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -56,12 +59,18 @@ func timeToReady(control, name string, args ...string) (time.Duration, error) {
 }
 
 // measureStartup starts the emulator with a kept CA, with a new one, and the bare peer, in turn, as often as was asked for.
-func (b *bench) measureStartup() error {
+func (b *bench) measureStartup(ctx context.Context) error {
 	kept := filepath.Join(b.dir, "kept")
 	if _, err := b.startEmulator(b.program, kept); err != nil { // makes the CA, and reads the program into the page cache
 		return err
 	}
+	if b.azurite == "" && b.peers {
+		b.report.Environment.missing(errNoAzurite)
+	}
 	for i := range b.starts {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		cold := filepath.Join(b.dir, fmt.Sprintf("new-%d", i))
 		for _, s := range []struct {
 			name  string
@@ -71,6 +80,7 @@ func (b *bench) measureStartup() error {
 			{emulatorName + ", new CA", func() (time.Duration, error) { return b.startEmulator(b.program, cold) }},
 			{againstName + ", CA kept", func() (time.Duration, error) { return b.startEmulator(b.against, kept) }},
 			{"bare Go, three TLS ports", b.startBare},
+			{"Azurite, three TLS ports", func() (time.Duration, error) { return b.startAzurite(i) }},
 		} {
 			d, err := s.start()
 			if err != nil {
@@ -109,4 +119,60 @@ func (b *bench) startBare() (time.Duration, error) {
 		return 0, err
 	}
 	return timeToReady(control, self, "peer", "-kind", "start", "-address", b.address, "-control", control, "-certs", b.dir)
+}
+
+// errNoAzurite is why there are no figures of Azurite.
+var errNoAzurite = errors.New("Azurite was not named (npm install azurite, then -azurite node_modules/azurite/dist/src/azurite.js)")
+
+// azuriteStarts bounds the starts of Azurite, each of which takes seconds.
+const azuriteStarts = 5
+
+// startAzurite starts Azurite with nothing in memory or on disk. It has no readiness to ask for: it is ready when a TLS handshake succeeded on each port.
+func (b *bench) startAzurite(round int) (time.Duration, error) {
+	if !b.peers || b.azurite == "" || round >= azuriteStarts {
+		return 0, nil
+	}
+	dir, err := os.MkdirTemp(b.dir, "azurite-")
+	if err != nil {
+		return 0, err
+	}
+	args := []string{b.azurite, "--silent", "--skipApiVersionCheck", "--location", dir, "--cert", filepath.Join(b.dir, certFile), "--key", filepath.Join(b.dir, keyFile)}
+	var addresses []string
+	for _, service := range []string{"blob", "queue", "table"} {
+		address, err := freeAddress(b.address)
+		if err != nil {
+			return 0, err
+		}
+		host, port, _ := net.SplitHostPort(address)
+		args, addresses = append(args, "--"+service+"Host", host, "--"+service+"Port", port), append(addresses, address)
+	}
+	begin := time.Now()
+	p, err := start("node", args...)
+	if err != nil {
+		return 0, err
+	}
+	defer p.stop()
+	for _, address := range addresses {
+		if err := p.awaitTLS(address, b.peerTLS); err != nil {
+			return 0, err
+		}
+	}
+	took := time.Since(begin)
+	b.report.Environment.peer("Azurite " + b.azurite)
+	m, err := p.memory()
+	b.report.idle("Azurite", m)
+	return took, err
+}
+
+// awaitTLS waits until a TLS handshake succeeds.
+func (p *process) awaitTLS(address string, config *tls.Config) error {
+	for end := until(readyLimit); time.Now().Before(end); time.Sleep(pollPause) {
+		if c, err := dialTLS(address, config, time.Second); err == nil {
+			return c.Close()
+		}
+		if err := p.failed(); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("no TLS at %s within %v: %s", address, readyLimit, p.stderr)
 }

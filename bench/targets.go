@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -29,6 +30,7 @@ type target struct {
 const (
 	emulatorName = "iolite"
 	againstName  = "iolite, the other" // the program of -against
+	ownMQTTName  = "iolite, MQTT"      // what a WebSocket costs besides
 )
 
 // Devices of each way to send, so that no connection takes another's place.
@@ -247,8 +249,16 @@ func (b *bench) startMosquitto() (*peerProcess, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.report.Environment.peer(mosquittoVersion(program))
 	m := &peerProcess{process: p, address: plain, webSocket: webSocket}
 	return m, errors.Join(p.awaitPort(plain), p.awaitPort(webSocket))
+}
+
+// mosquittoVersion is the first line of its help.
+func mosquittoVersion(program string) string {
+	text, _ := exec.Command(program, "-h").Output() // its exit status is 3
+	line, _, _ := strings.Cut(string(text), "\n")
+	return line
 }
 
 func (b *bench) mosquittoConfig(addresses ...string) string {

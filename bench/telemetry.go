@@ -178,12 +178,12 @@ func (b *bench) startPeers(servers *[]*process) (p peers, err error) {
 		return started, err
 	}
 	if p.mosquitto, err = keep(b.startMosquitto()); err == errNoMosquitto {
-		fmt.Fprintln(os.Stderr, err)
+		b.report.Environment.missing(err)
 	} else if err != nil {
 		return p, err
 	}
 	if p.rabbitmq, err = keep(b.startRabbitMQ()); err == errNoRabbitMQ {
-		fmt.Fprintln(os.Stderr, err)
+		b.report.Environment.missing(err)
 	} else if err != nil {
 		return p, err
 	}

@@ -15,11 +15,8 @@ import (
 	"github.com/iolite-emulator/iolite/auth"
 )
 
-// An upload is of uploadBlocks blocks of uploadBlock bytes: 250 MiB.
-const (
-	uploadBlock  = 5 << 20
-	uploadBlocks = 50
-)
+// uploadBlock is the size of a block of an upload.
+const uploadBlock = 5 << 20
 
 // measureUpload uploads a file as a device does: asks where to, puts blocks, puts their list, and says that it is done.
 func (b *bench) measureUpload(ctx context.Context) error {
@@ -41,7 +38,7 @@ func (b *bench) measureUpload(ctx context.Context) error {
 		return err
 	}
 	begin := time.Now()
-	if err := e.upload(ctx, client); err != nil {
+	if err := e.upload(ctx, client, b.uploaded); err != nil {
 		return fmt.Errorf("upload: %w", err)
 	}
 	took := time.Since(begin)
@@ -50,7 +47,7 @@ func (b *bench) measureUpload(ctx context.Context) error {
 		return err
 	}
 	m, err := e.memory()
-	mebibytes := float64(uploadBlock) * uploadBlocks / (1 << 20)
+	mebibytes := float64(uploadBlock*b.uploaded) / (1 << 20)
 	b.report.Backend = append(b.report.Backend, backendFigures{
 		Name:  fmt.Sprintf("upload of %.0f MiB in blocks of %d, HTTPS, kept on disk (MiB; resident afterwards %.1f MiB)", mebibytes, uploadBlock>>20, mib(m.Resident)),
 		Count: int(mebibytes), PerSecond: mebibytes / took.Seconds(), CPU: micros(after-before) / mebibytes,
@@ -58,8 +55,8 @@ func (b *bench) measureUpload(ctx context.Context) error {
 	return err
 }
 
-// upload does the whole of it as device 0.
-func (e *emulator) upload(ctx context.Context, client *http.Client) error {
+// upload does the whole of it as device 0, in so many blocks.
+func (e *emulator) upload(ctx context.Context, client *http.Client, blocks int) error {
 	token, err := auth.NewToken(e.info.Hostname+"/devices/"+deviceID(0), deviceKey, "", until(tokenLife))
 	if err != nil {
 		return err
@@ -82,7 +79,7 @@ func (e *emulator) upload(ctx context.Context, client *http.Client) error {
 	storage := http.Header{"X-Ms-Version": {"2021-08-06"}}
 	block := bytes.Repeat([]byte("0123456789abcdef"), uploadBlock/16)
 	list := []byte("<BlockList>")
-	for i := range uploadBlocks {
+	for i := range blocks {
 		id := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "block-%03d", i))
 		if err := call(http.MethodPut, blob+"&comp=block&blockid="+url.QueryEscape(id), block, storage, http.StatusCreated, nil); err != nil {
 			return err
