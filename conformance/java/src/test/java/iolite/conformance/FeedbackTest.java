@@ -2,6 +2,7 @@ package iolite.conformance;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.microsoft.azure.sdk.iot.device.DeviceClient;
 import com.microsoft.azure.sdk.iot.device.IotHubClientProtocol;
@@ -13,9 +14,7 @@ import com.microsoft.azure.sdk.iot.service.messaging.FeedbackRecord;
 import com.microsoft.azure.sdk.iot.service.messaging.FeedbackStatusCode;
 import com.microsoft.azure.sdk.iot.service.messaging.IotHubServiceClientProtocol;
 import com.microsoft.azure.sdk.iot.service.messaging.Message;
-import com.microsoft.azure.sdk.iot.service.messaging.MessagingClient;
 import java.time.Instant;
-import java.util.ArrayList;
 import java.util.Collections;
 import java.util.Date;
 import java.util.List;
@@ -29,6 +28,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 /** What became of cloud-to-device messages, told to the back end that asked. C2dTest has the outcomes door by door. */
 class FeedbackTest {
     private static final int MOST_RECORDS = 64;
+    private static final int EACH = 35;
 
     private Hub hub;
 
@@ -117,19 +117,16 @@ class FeedbackTest {
 
     @Test
     void aBatchHasUpTo64RecordsAndWaitsForABackEndThatIsAway() throws Exception {
-        List<String> sent = new ArrayList<>();
-        MessagingClient messaging = new MessagingClient(hub.owner(), IotHubServiceClientProtocol.AMQPS);
-        messaging.open();
-        for (TestDevice device : List.of(TestDevice.on(hub), TestDevice.on(hub))) {
-            for (int n = 0; n < 35; n++) {
-                Message message = Service.message("message " + n);
-                message.setExpiryTimeUtc(Date.from(hub.now().plusSeconds(60)));
-                messaging.send(device.id(), message, Messages.SEND_MILLIS);
-                sent.add(message.getMessageId());
+        List<TestDevice> devices = List.of(TestDevice.on(hub), TestDevice.on(hub));
+        try (Service sender = new Service(hub, IotHubServiceClientProtocol.AMQPS)) {
+            for (TestDevice device : devices) {
+                sender.sendAll(device, Collections.nCopies(EACH, "never read"))
+                        .forEach(result -> assertTrue(result.wasSentSuccessfully()));
             }
         }
-        messaging.close();
-        hub.advance("61s");
+        for (TestDevice device : devices) {
+            Service.purge(hub, device);
+        }
         List<FeedbackBatch> batches = new CopyOnWriteArrayList<>();
         try (Service reader = new Service(hub, IotHubServiceClientProtocol.AMQPS, batch -> {
             batches.add(batch);
@@ -138,8 +135,8 @@ class FeedbackTest {
             Await.until("second batch", batches::size, count -> count == 2);
         }
         assertEquals(MOST_RECORDS, batches.get(0).getRecords().size());
-        assertEquals(sent.stream().sorted().toList(), batches.stream().flatMap(batch -> batch.getRecords().stream())
-                .map(FeedbackRecord::getOriginalMessageId).sorted().toList());
+        List<FeedbackRecord> records = batches.stream().flatMap(batch -> batch.getRecords().stream()).toList();
+        assertEquals(2 * EACH, records.stream().map(FeedbackRecord::getOriginalMessageId).distinct().count());
     }
 
     private static String ask(Service service, TestDevice device, String answer, DeliveryAcknowledgement acknowledgement)
