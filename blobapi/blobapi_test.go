@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -447,6 +448,26 @@ func BenchmarkUpload250MB(b *testing.B) {
 			ids = append(ids, id)
 		}
 		r.ask("PUT", "b", list, listOf(ids...)).want(201, "")
+	}
+}
+
+// The deadlines of reading and of writing end together, and the answer comes after both.
+func TestABodyThatNeverComesIsAnswered(t *testing.T) {
+	r := newRig(t)
+	s := httptest.NewUnstartedServer(r.server.Config.Handler)
+	s.Config.ReadTimeout, s.Config.WriteTimeout = 50*time.Millisecond, 50*time.Millisecond
+	s.Start()
+	defer s.Close()
+	c, err := net.Dial("tcp", s.Listener.Addr().String())
+	must(t, err)
+	defer c.Close()
+	_, err = io.WriteString(c, "PUT /uploads/b HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+	must(t, err)
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	must(t, err)
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusUnauthorized {
+		t.Errorf("status %d", answer.StatusCode)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"strings"
+
+	"github.com/iolite-emulator/iolite/clock"
 )
 
 // code is a storage error code (articles "Common REST API error codes" and "Blob Storage error codes").
@@ -132,6 +134,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Header.Get("Expect") == "" { // who waits for a word before the body has not sent it
 		_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
 	}
+	_ = http.NewResponseController(w).SetWriteDeadline(clock.Wall().Add(renewal)) // that of the body may be over
 	row, h := table[f.code], w.Header()
 	h["x-ms-error-code"] = []string{string(f.code)}
 	if f.code == noAuthenticationInformation {
