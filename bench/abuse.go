@@ -25,6 +25,7 @@ const (
 // abuseFigures are one kind of abuse as a well-behaved MQTT client and the process's memory see it.
 type abuseFigures struct {
 	Name    string    `json:"name"`
+	Server  string    `json:"server"`
 	Before  latencies `json:"before"`
 	During  latencies `json:"during"`
 	After   latencies `json:"after"`
@@ -42,55 +43,116 @@ type latencies struct {
 	P99   float64 `json:"p99"`
 }
 
-// measureAbuse does every abuse to an emulator of its own.
+// abused is a server, new for each abuse.
+type abused struct {
+	name string
+	*process
+	dial   func(limit time.Duration) (sender, error) // the client that is watched
+	abuser []string                                  // flags that say where it is
+}
+
+// measureAbuse does every abuse to a new server of each kind.
 func (b *bench) measureAbuse(ctx context.Context) error {
 	limit, err := raiseFileLimit()
 	if err != nil {
 		return err
 	}
 	for _, a := range b.abuses(limit) {
-		if err := ctx.Err(); err != nil {
-			return err
+		for _, open := range []func(context.Context, abuse) (*abused, error){b.abusedEmulator, b.abusedOther, b.abusedMosquitto, b.abusedBare} {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			s, err := open(ctx, a)
+			if err != nil {
+				return fmt.Errorf("%s: %w", a.name, err)
+			}
+			if s == nil {
+				continue
+			}
+			f, err := b.watchAbuse(ctx, s, a)
+			s.stop()
+			if err != nil {
+				return fmt.Errorf("%s, %s: %w", a.name, s.name, err)
+			}
+			b.report.Abuse = append(b.report.Abuse, f)
 		}
-		f, err := b.measureOneAbuse(ctx, a)
-		if err != nil {
-			return fmt.Errorf("abuse, %s: %w", a.name, err)
-		}
-		b.report.Abuse = append(b.report.Abuse, f)
 	}
 	return nil
 }
 
-// measureOneAbuse watches a client before, during and after.
-func (b *bench) measureOneAbuse(ctx context.Context, a abuse) (f abuseFigures, err error) {
-	f.Name = a.name
-	e, err := launch(ctx, b.program, b.address, filepath.Join(b.dir, "kept"), "--consumer-group", "bench1", "--consumer-group", "bench2")
+func (b *bench) abusedEmulator(ctx context.Context, a abuse) (*abused, error) {
+	return b.openAbused(ctx, emulatorName, b.program, a)
+}
+
+func (b *bench) abusedOther(ctx context.Context, a abuse) (*abused, error) {
+	if b.against == "" {
+		return nil, nil
+	}
+	return b.openAbused(ctx, againstName, b.against, a)
+}
+
+func (b *bench) openAbused(ctx context.Context, name, program string, a abuse) (*abused, error) {
+	e, err := launch(ctx, program, b.address, filepath.Join(b.dir, "kept"), "--consumer-group", "bench1", "--consumer-group", "bench2")
 	if err != nil {
-		return f, err
+		return nil, err
 	}
-	defer e.stop()
+	s := &abused{name, e.process, func(limit time.Duration) (sender, error) { return e.dialMQTT(0, limit) }, []string{"-control", e.control}}
 	if err := e.prepareAbuse(ctx, a); err != nil {
-		return f, err
+		s.stop()
+		return nil, err
 	}
-	client, err := e.dialMQTT(0, 3*b.abuse+b.settle+backendLimit)
+	return s, nil
+}
+
+func (b *bench) abusedMosquitto(_ context.Context, a abuse) (*abused, error) {
+	if !b.peers || a.kind == stuckKind {
+		return nil, nil
+	}
+	p, err := b.startMosquitto()
+	if err == errNoMosquitto {
+		b.report.Environment.missing(err)
+		return nil, nil
+	}
+	return b.abusedPeer("mosquitto", p), err
+}
+
+func (b *bench) abusedBare(_ context.Context, a abuse) (*abused, error) {
+	if !b.peers || a.kind == stuckKind {
+		return nil, nil
+	}
+	p, err := b.startPeer("mqtt")
+	return b.abusedPeer("bare Go", p), err
+}
+
+func (b *bench) abusedPeer(name string, p *peerProcess) *abused {
+	if p == nil {
+		return nil
+	}
+	return &abused{name, p.process, func(limit time.Duration) (sender, error) { return p.dialMQTT(b.peerTLS)(0, limit) }, []string{"-peer", p.address, "-certs", b.dir}}
+}
+
+// watchAbuse watches a client before, during and after.
+func (b *bench) watchAbuse(ctx context.Context, s *abused, a abuse) (f abuseFigures, err error) {
+	f.Name, f.Server = a.name, s.name
+	client, err := s.dial(3*b.abuse + b.settle + backendLimit)
 	if err != nil {
 		return f, err
 	}
 	defer client.close()
-	if f.Idle, err = b.settled(e.process); err != nil {
+	if f.Idle, err = b.settled(s.process); err != nil {
 		return f, err
 	}
 	if f.Before, err = pacedLatencies(client, b.abuse); err != nil {
 		return f, err
 	}
-	if err := b.during(ctx, e, client, a, &f); err != nil {
+	if err := b.during(ctx, s, client, a, &f); err != nil {
 		return f, err
 	}
 	if f.After, err = pacedLatencies(client, b.abuse); err != nil {
 		return f, err
 	}
 	time.Sleep(b.settle)
-	f.Settled, err = e.memory()
+	f.Settled, err = s.memory()
 	return f, err
 }
 
@@ -104,12 +166,12 @@ func (e *emulator) prepareAbuse(ctx context.Context, a abuse) error {
 }
 
 // during has another process do the abuse while the client sends, so that the client does not wait for the abuser's goroutines.
-func (b *bench) during(ctx context.Context, e *emulator, client sender, a abuse, f *abuseFigures) (err error) {
+func (b *bench) during(ctx context.Context, s *abused, client sender, a abuse, f *abuseFigures) (err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	abuser, err := start(self, "abuser", "-kind", a.kind, "-control", e.control, "-pid", strconv.Itoa(e.pid), "-n", strconv.Itoa(a.n), "-devices", strconv.Itoa(max(a.devices, 1)+growthSenders))
+	abuser, err := start(self, append([]string{"abuser", "-kind", a.kind, "-n", strconv.Itoa(a.n)}, s.abuser...)...)
 	if err != nil {
 		return err
 	}
@@ -118,15 +180,15 @@ func (b *bench) during(ctx context.Context, e *emulator, client sender, a abuse,
 	stop, cancel := context.WithCancel(ctx)
 	go func() { // ends with stop
 		defer close(looked)
-		f.Peak = e.peak(stop)
+		f.Peak = s.peak(stop)
 	}()
-	before, err := e.cpu()
+	before, err := s.cpu()
 	begin := time.Now()
 	if err == nil {
 		f.During, err = pacedLatencies(client, b.abuse)
 	}
 	took := time.Since(begin)
-	after, cpuErr := e.cpu()
+	after, cpuErr := s.cpu()
 	f.Busy = (after - before).Seconds() / took.Seconds()
 	cancel()
 	<-looked
@@ -135,15 +197,15 @@ func (b *bench) during(ctx context.Context, e *emulator, client sender, a abuse,
 	}
 	abuser.stop()
 	f.Done = firstLine(abuser.stderr.String())
-	return errors.Join(err, cpuErr, e.failed())
+	return errors.Join(err, cpuErr, s.failed())
 }
 
 // peak returns the largest VmRSS until ctx ends.
-func (e *emulator) peak(ctx context.Context) (most int64) {
+func (p *process) peak(ctx context.Context) (most int64) {
 	tick := time.NewTicker(abuseLook)
 	defer tick.Stop()
 	for {
-		if m, err := e.memory(); err == nil {
+		if m, err := p.memory(); err == nil {
 			most = max(most, m.Resident)
 		}
 		select {
@@ -178,9 +240,9 @@ func pacedLatencies(s sender, d time.Duration) (latencies, error) {
 // abuseTable puts the client's latencies and the memory side by side.
 func (r *report) abuseTable() table {
 	t := table{title: fmt.Sprintf("abuse, and an MQTT client that sends %d messages/s one after the other", abuseRate), head: []string{
-		"abuse", "p50 before (us)", "during", "after", "p99 before (us)", "during", "after", "resident before (MiB)", "peak", "settled", "processors used", "done"}}
+		"abuse", "server", "p50 before (us)", "during", "after", "p99 before (us)", "during", "after", "resident before (MiB)", "peak", "settled", "processors used", "done"}}
 	for _, a := range r.Abuse {
-		t.row("%s|%.0f|%.0f|%.0f|%.0f|%.0f|%.0f|%.1f|%.1f|%.1f|%.2f|%s", a.Name, a.Before.P50, a.During.P50, a.After.P50, a.Before.P99, a.During.P99, a.After.P99,
+		t.row("%s|%s|%.0f|%.0f|%.0f|%.0f|%.0f|%.0f|%.1f|%.1f|%.1f|%.2f|%s", a.Name, a.Server, a.Before.P50, a.During.P50, a.After.P50, a.Before.P99, a.During.P99, a.After.P99,
 			mib(a.Idle.Resident), mib(a.Peak), mib(a.Settled.Resident), a.Busy, a.Done)
 	}
 	return t

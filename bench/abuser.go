@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,11 +27,42 @@ const (
 	garbageChunk = 64 << 10
 	// abuserLimit bounds a connection of an abuser.
 	abuserLimit = time.Minute
+	// stuckKind is the abuse that only a server of events can suffer.
+	stuckKind = "stuck"
 	// stuckReaders are readers that take nothing.
 	stuckReaders = 8
 )
 
-// abuse is what an abuser process does to an emulator until it is stopped.
+// victim is a server as an abuser sees it.
+type victim struct {
+	secure  []string // addresses of doors with TLS
+	plain   []string // and of those without
+	tls     *tls.Config
+	connect func(i int) (net.Conn, error) // a device that is silent
+}
+
+// victim is the emulator with all its doors. Device 0 is left to the client that is watched.
+func (e *emulator) victim() *victim {
+	return &victim{
+		secure: []string{e.address("mqtt"), e.address("amqp"), e.address("https")}, plain: []string{e.address("eventhub")},
+		tls: e.tls, connect: func(i int) (net.Conn, error) { return e.connectIdle(1 + i) },
+	}
+}
+
+// peerVictim is a peer that speaks MQTT at address, with the certificate in dir.
+func peerVictim(address, dir string) (*victim, error) {
+	pem, err := os.ReadFile(filepath.Join(dir, certFile))
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	config := clientConfig(roots, "localhost")
+	p := &peerProcess{address: address}
+	return &victim{secure: []string{address}, tls: config, connect: func(i int) (net.Conn, error) { return p.connectIdle(config, 1+i, false) }}, nil
+}
+
+// abuse is what an abuser process does to a server until it is stopped.
 type abuse struct {
 	name    string
 	kind    string
@@ -46,7 +80,7 @@ func (b *bench) abuses(limit int) []abuse {
 	storm := min(b.storm, limit-spareFiles)
 	return []abuse{
 		{name: fmt.Sprintf("%d half-open TLS handshakes", open), kind: "half-open", n: open},
-		{name: fmt.Sprintf("%d readers that take nothing", stuckReaders), kind: "stuck", n: stuckReaders, stored: abuseStored},
+		{name: fmt.Sprintf("%d readers that take nothing", stuckReaders), kind: stuckKind, n: stuckReaders, stored: abuseStored},
 		{name: fmt.Sprintf("%d devices that reconnect", storm), kind: "storm", n: storm, devices: storm},
 		{name: "1 MiB/s of garbage on each door, before TLS", kind: "garbage"},
 		{name: "1 MiB/s of garbage on each door, within TLS", kind: "garbage-tls"},
@@ -58,9 +92,9 @@ func runAbuser(args []string) error {
 	flags := flag.NewFlagSet("abuser", flag.ContinueOnError)
 	kind := flags.String("kind", "", "half-open, stuck, storm, garbage or garbage-tls")
 	control := flags.String("control", "", "control `address` of the emulator")
-	pid := flags.Int("pid", 0, "its process `id`")
+	peer := flags.String("peer", "", "or `address` of a peer that speaks MQTT")
+	certs := flags.String("certs", "", "its certificate's `directory`")
 	n := flags.Int("n", 1, "connections")
-	devices := flags.Int("devices", 1, "devices that are registered")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -69,29 +103,44 @@ func runAbuser(args []string) error {
 	if _, err := raiseFileLimit(); err != nil {
 		return err
 	}
-	e, err := attach(ctx, &process{pid: *pid}, *control, 4)
-	if err != nil {
-		return err
-	}
-	e.registered = *devices
 	var done tally
-	switch *kind {
-	case "half-open":
-		err = e.halfOpen(ctx, *n, &done)
-	case "stuck":
-		err = e.takeNothing(ctx, *n, &done)
-	case "storm":
-		err = e.storm(ctx, *n, &done)
-	case "garbage", "garbage-tls":
-		err = e.garbage(ctx, *kind == "garbage-tls", &done)
-	default:
-		err = fmt.Errorf("there is no abuse of the kind %q", *kind)
+	if err := doAbuse(ctx, *kind, *control, *peer, *certs, *n, &done); err != nil {
+		return err
 	}
+	_, err := fmt.Fprintln(os.Stderr, done.String())
+	return err
+}
+
+// doAbuse finds the victim, and does one kind of abuse to it until ctx ends.
+func doAbuse(ctx context.Context, kind, control, peer, certs string, n int, done *tally) error {
+	if peer != "" {
+		v, err := peerVictim(peer, certs)
+		if err != nil {
+			return err
+		}
+		return v.suffer(ctx, kind, n, done)
+	}
+	e, err := attach(ctx, &process{}, control, 4)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(os.Stderr, done.String())
-	return err
+	if kind == stuckKind {
+		return e.takeNothing(ctx, n, done)
+	}
+	return e.victim().suffer(ctx, kind, n, done)
+}
+
+// suffer does one kind of abuse.
+func (v *victim) suffer(ctx context.Context, kind string, n int, done *tally) error {
+	switch kind {
+	case "half-open":
+		return v.halfOpen(ctx, n, done)
+	case "storm":
+		return v.storm(ctx, n, done)
+	case "garbage", "garbage-tls":
+		return v.garbage(ctx, kind == "garbage-tls", done)
+	}
+	return fmt.Errorf("there is no abuse of the kind %q", kind)
 }
 
 func firstLine(text string) string {
@@ -100,14 +149,13 @@ func firstLine(text string) string {
 }
 
 // halfOpen holds n connections on which a handshake was begun; what the server ends is begun again.
-func (e *emulator) halfOpen(ctx context.Context, n int, done *tally) error {
+func (v *victim) halfOpen(ctx context.Context, n int, done *tally) error {
 	hello, err := clientHello()
 	if err != nil {
 		return err
 	}
-	addresses := []string{e.address("mqtt"), e.address("amqp"), e.address("https")}
 	return untilDone(ctx, n, func(i int) error {
-		c, err := net.Dial("tcp", addresses[i%len(addresses)])
+		c, err := net.Dial("tcp", v.secure[i%len(v.secure)])
 		if err != nil {
 			return err
 		}
@@ -150,15 +198,15 @@ func (e *emulator) takeNothing(ctx context.Context, n int, done *tally) error {
 	return nil
 }
 
-// storm connects n devices, cuts all of them when all are there, and begins again. Device 0 is the client that is watched.
-func (e *emulator) storm(ctx context.Context, n int, done *tally) error {
+// storm connects n devices, cuts all of them when all are there, and begins again.
+func (v *victim) storm(ctx context.Context, n int, done *tally) error {
 	for ctx.Err() == nil {
 		conns := make([]net.Conn, n)
 		err := inParallel(n, n, func(i int) (err error) {
 			if ctx.Err() != nil {
 				return nil
 			}
-			conns[i], err = e.connectIdle(1 + i)
+			conns[i], err = v.connect(i)
 			if err == nil {
 				done.add("connected", 1)
 			}
@@ -181,13 +229,10 @@ func (e *emulator) storm(ctx context.Context, n int, done *tally) error {
 }
 
 // garbage writes random bytes to every door, as much as garbageRate allows, on one connection after the other.
-func (e *emulator) garbage(ctx context.Context, inside bool, done *tally) error {
-	var addresses []string
-	for _, door := range []string{"mqtt", "amqp", "https", "eventhub"} {
-		if door == "eventhub" && inside {
-			continue // it has no TLS
-		}
-		addresses = append(addresses, e.address(door))
+func (v *victim) garbage(ctx context.Context, inside bool, done *tally) error {
+	addresses := v.secure
+	if !inside {
+		addresses = slices.Concat(v.secure, v.plain)
 	}
 	random := rand.NewChaCha8([32]byte{1})
 	chunks := make([][]byte, len(addresses))
@@ -197,7 +242,7 @@ func (e *emulator) garbage(ctx context.Context, inside bool, done *tally) error 
 	}
 	return untilDone(ctx, len(addresses), func(i int) error {
 		next := time.After(time.Second * garbageChunk / garbageRate)
-		n, err := e.throwAt(ctx, addresses[i], chunks[i], inside)
+		n, err := v.throwAt(ctx, addresses[i], chunks[i], inside)
 		done.add("connections", 1)
 		done.add("bytes taken", n)
 		select {
@@ -209,7 +254,7 @@ func (e *emulator) garbage(ctx context.Context, inside bool, done *tally) error 
 }
 
 // throwAt writes a chunk on a connection of its own and waits for what the server says to it. That it ends the connection is no error.
-func (e *emulator) throwAt(ctx context.Context, address string, chunk []byte, inside bool) (int, error) {
+func (v *victim) throwAt(ctx context.Context, address string, chunk []byte, inside bool) (int, error) {
 	nc, err := (&net.Dialer{Timeout: abuserLimit}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return 0, err
@@ -218,7 +263,7 @@ func (e *emulator) throwAt(ctx context.Context, address string, chunk []byte, in
 	defer func() { _ = nc.Close() }()
 	c := nc
 	if inside {
-		secure := tls.Client(nc, e.tls)
+		secure := tls.Client(nc, v.tls)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			return 0, err
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -172,8 +173,8 @@ func (e *emulator) connectIdle(i int) (net.Conn, error) {
 }
 
 // connectIdle does the same with a peer.
-func (p *peerProcess) connectIdle(b *bench, i int, subscribe bool) (net.Conn, error) {
-	c, err := dialTLS(p.address, b.peerTLS, devicesLimit)
+func (p *peerProcess) connectIdle(config *tls.Config, i int, subscribe bool) (net.Conn, error) {
+	c, err := dialTLS(p.address, config, devicesLimit)
 	if err != nil {
 		return nil, err
 	}
@@ -215,6 +216,6 @@ func (b *bench) peerCrowd(name string, p *peerProcess, subscribe bool) *crowd {
 	return &crowd{
 		name: name, process: p.process,
 		register: func(int) error { return nil },
-		connect:  func(i int) (net.Conn, error) { return p.connectIdle(b, i, subscribe) },
+		connect:  func(i int) (net.Conn, error) { return p.connectIdle(b.peerTLS, i, subscribe) },
 	}
 }

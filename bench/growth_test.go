@@ -29,14 +29,15 @@ func TestSmokeLeavesWhatWasNamed(t *testing.T) {
 // Each abuse reaches the doors, ends when it is told to, and leaves a hub that takes messages.
 func TestEveryAbuseReachesTheDoors(t *testing.T) {
 	e := embed(t)
+	v := e.victim()
 	for name, test := range map[string]struct {
 		abuse  func(context.Context, *tally) error
 		enough map[string]int
 	}{
-		"half-open":   {func(ctx context.Context, d *tally) error { return e.halfOpen(ctx, 6, d) }, map[string]int{"begun": 6}},
-		"storm":       {func(ctx context.Context, d *tally) error { return e.storm(ctx, 5, d) }, map[string]int{"connected": 10, "storms": 2}},
-		"garbage":     {func(ctx context.Context, d *tally) error { return e.garbage(ctx, false, d) }, map[string]int{"connections": 4}},
-		"garbage-tls": {func(ctx context.Context, d *tally) error { return e.garbage(ctx, true, d) }, map[string]int{"connections": 3}},
+		"half-open":   {func(ctx context.Context, d *tally) error { return v.halfOpen(ctx, 6, d) }, map[string]int{"begun": 6}},
+		"storm":       {func(ctx context.Context, d *tally) error { return v.storm(ctx, 5, d) }, map[string]int{"connected": 10, "storms": 2}},
+		"garbage":     {func(ctx context.Context, d *tally) error { return v.garbage(ctx, false, d) }, map[string]int{"connections": 4}},
+		"garbage-tls": {func(ctx context.Context, d *tally) error { return v.garbage(ctx, true, d) }, map[string]int{"connections": 3}},
 	} {
 		var done tally
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

@@ -121,6 +121,22 @@ func TestTheBarePeersAnswer(t *testing.T) {
 	}
 }
 
+// What abuse sends to the bare peers ends the connection at most.
+func TestTheBarePeersOutliveGarbage(t *testing.T) {
+	for _, garbage := range [][]byte{{0x30, 0, 0x30, 1, 9, 0x32, 3, 0xFF, 0xFF, 0}, append([]byte{0x30, 0xFF, 0xFF, 0x7F}, make([]byte, 32<<10)...)} {
+		server, client := net.Pipe()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			answerEach(server)
+			_ = server.Close()
+		}()
+		_, _ = client.Write(garbage)
+		_ = client.Close()
+		<-ended
+	}
+}
+
 func TestRefusalsAreErrors(t *testing.T) {
 	s := amqpSender{}
 	rejected := newList(descDisposition).bool(true).uint(0).null().bool(true).add(newList(0x25).encode()...).encode()

@@ -135,6 +135,9 @@ func serveStart(ctx context.Context, address, control string, config *tls.Config
 func answerEach(c net.Conn) {
 	var out []byte
 	_ = readPackets(c, func(answer []byte) { out = append(out, answer...) }, func() error {
+		if len(out) == 0 {
+			return nil
+		}
 		_, err := c.Write(out)
 		out = out[:0]
 		return err
@@ -198,7 +201,7 @@ func readPackets(c net.Conn, answer func([]byte), flush func() error) error {
 			used += size
 		}
 		have = copy(in, in[used:have])
-		if err := flush(); err != nil {
+		if err := flush(); err != nil || have == len(in) { // a packet that is too long
 			return err
 		}
 	}
@@ -214,7 +217,13 @@ func mqttAnswer(packet []byte) []byte {
 		for packet[head-1] >= 0x80 {
 			head++
 		}
+		if head+2 > len(packet) {
+			return nil // garbage
+		}
 		id := head + 2 + int(packet[head])<<8 + int(packet[head+1])
+		if id+2 > len(packet) {
+			return nil
+		}
 		return []byte{0x40, 2, packet[id], packet[id+1]}
 	}
 	return nil
