@@ -129,6 +129,8 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err != nil:
 		s.refuse(w, err)
+	case len(events) < q.count && ctx.Err() == nil:
+		problem(w, http.StatusBadRequest, fmt.Sprintf("count: %d events fill an answer; wait for no more, and go on at cursor %s", len(events), cursorText(search.Cursor())))
 	case len(events) < q.count:
 		problem(w, http.StatusNotFound, fmt.Sprintf("%d events matched within %v, and not %d; as far as cursor %s", len(events), q.timeout, q.count, cursorText(search.Cursor())))
 	default:

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"net/url"
 	"strings"
@@ -98,6 +99,15 @@ func TestEventThatDoesNotComeIsNotFound(t *testing.T) {
 	r := newRig(t)
 	r.send("d1", hub.Telemetry{Body: []byte("1")})
 	r.ask("GET", "/iolite/v1/events?timeout=10ms&deviceId=d1&count=2", "").want(404).has("1 events matched within 10ms, and not 2")
+}
+
+func TestMoreEventsThanAnAnswerHoldsAreNotWaitedFor(t *testing.T) {
+	r := newRig(t)
+	large := hub.Telemetry{Body: bytes.Repeat([]byte("x"), 255<<10)}
+	for range 34 {
+		r.send("d1", large)
+	}
+	r.ask("GET", "/iolite/v1/events?timeout=10m&count=34", "").want(400).has("33 events fill an answer")
 }
 
 func TestFollowerGetsEachEventAndEndsWithAReset(t *testing.T) {

@@ -21,7 +21,10 @@ import (
 	"github.com/iolite-emulator/iolite/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A server that answers before it has read a request to its end waits half a second with closing the connection.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
 
 // start is where the clock of every test stands at first.
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
