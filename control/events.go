@@ -187,13 +187,14 @@ func (s *Server) follow(ctx context.Context, w http.ResponseWriter, search *hub.
 	w.WriteHeader(http.StatusOK)
 	out := http.NewResponseController(w)
 	var lines bytes.Buffer
-	for {
+	for begun := false; ; {
 		found, ok, err := search.Next(ctx)
 		if ok {
 			e := eventOf(&found)
 			_ = json.NewEncoder(&lines).Encode(&e) // every value of this package can be encoded
 		}
-		if !ok || lines.Len() > followBytes {
+		if !ok && (!begun || lines.Len() > 0) || lines.Len() > followBytes {
+			begun = true
 			unhurried(w, clock.Wall().Add(followWrite))
 			if _, err := w.Write(lines.Bytes()); err != nil || out.Flush() != nil {
 				return
