@@ -35,25 +35,35 @@ func (b *bench) measureDevices(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	servers := []func(context.Context) (*crowd, error){b.emulatorCrowd, b.againstCrowd, b.mosquittoCrowd, b.bareCrowd}
 	for _, n := range b.devices {
 		if n+spareFiles > limit {
 			fmt.Fprintf(os.Stderr, "%d devices need more open files than the limit of %d: left out\n", n, limit)
 			continue
 		}
-		for _, open := range []func(context.Context) (*crowd, error){b.emulatorCrowd, b.againstCrowd, b.mosquittoCrowd, b.bareCrowd} {
-			c, err := open(ctx)
-			if err != nil {
-				return err
-			}
-			if c == nil {
-				continue
-			}
-			err = b.measureCrowd(c, n)
-			c.stop()
-			if err != nil {
-				return fmt.Errorf("%d devices on %s: %w", n, c.name, err)
+		for round := range b.crowds {
+			for i := range servers {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if err := b.openCrowd(ctx, servers[(i+round)%len(servers)], n); err != nil {
+					return fmt.Errorf("%d devices: %w", n, err)
+				}
 			}
 		}
+	}
+	return nil
+}
+
+// openCrowd starts a server, if it is there, and measures it with n devices.
+func (b *bench) openCrowd(ctx context.Context, open func(context.Context) (*crowd, error), n int) error {
+	c, err := open(ctx)
+	if c == nil || err != nil {
+		return err
+	}
+	defer c.stop()
+	if err := b.measureCrowd(c, n); err != nil {
+		return fmt.Errorf("%s: %w", c.name, err)
 	}
 	return nil
 }

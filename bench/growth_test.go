@@ -120,3 +120,24 @@ func TestGrowthIsPaired(t *testing.T) {
 		t.Errorf("%v, want %s", table.rows[1], want)
 	}
 }
+
+// Idle devices and round trips are paired by round, too.
+func TestCrowdsAndRoundTripsArePaired(t *testing.T) {
+	var r report
+	for round := range 3 {
+		base := int64(1+round) << 20
+		r.crowd(crowdFigures{Server: emulatorName, Devices: 1024, Connected: memory{Resident: 3 * base}, ConnectMillis: 2})
+		r.crowd(crowdFigures{Server: "peer", Devices: 1024, Connected: memory{Resident: 2 * base}, ConnectMillis: 4})
+		r.exchange(roundTrip{loopbackName, 10, 1, float64(10 + round), 20, 5})
+		r.exchange(roundTrip{"method", 10, 1, float64(5 * (10 + round)), 100, 50})
+	}
+	r.finish()
+	want := "peer|1024|4.00 (2.00..6.00)|1.50|1.50..1.50|4.00 (2.00..6.00)|4.00 (4.00..4.00)|0.50|0.50..0.50|0.00 (0.00..0.00)"
+	if got := strings.Join(r.devicesTable().rows[1], "|"); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	want = "method|1|3 x 10|55|50..60|100|50|5.00|5.00..5.00"
+	if got := strings.Join(r.manageTable().rows[1], "|"); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

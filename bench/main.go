@@ -33,6 +33,7 @@ type bench struct {
 	beside        int
 	starts        int
 	devices       []int
+	crowds        int // rounds of idle devices
 	registered    int // devices that manage registers
 	exchangeCount int
 	stored        int // events that are stored to be caught up with
@@ -117,7 +118,7 @@ func (b *bench) writeMarkdownFile() error {
 
 // smoke is what -smoke gives the flags that were not named: everything once, at a small scale. Its figures mean nothing.
 var smoke = map[string]string{
-	"rounds": "1", "messages": "500", "connections": "10", "starts": "1", "devices": "100", "registered": "1000", "exchanges": "40", "stored": "5000", "upload": "2",
+	"rounds": "1", "messages": "500", "connections": "10", "starts": "1", "devices": "100", "crowds": "1", "registered": "1000", "exchanges": "40", "stored": "5000", "upload": "2",
 	"paced": "500ms", "connected": "10,100", "fleets": "100,1000", "retain": "2", "soak": "3s", "half-open": "200", "storm": "100", "abuse": "1s", "settle": "100ms", "quiet": "100ms",
 }
 
@@ -131,12 +132,13 @@ func parse(args []string) (*bench, error) {
 	f.StringVar(&b.running, "running", "", "control `address` of an emulator that runs already: only telemetry is measured")
 	f.IntVar(&b.pid, "pid", 0, "its process `id`")
 	f.IntVar(&b.partitions, "partitions", 4, "its partitions")
-	f.IntVar(&b.rounds, "rounds", 5, "how often each telemetry case is run")
+	f.IntVar(&b.rounds, "rounds", 5, "how often each case of telemetry, growth and device management is run")
 	f.IntVar(&b.messages, "messages", 20000, "messages of each run")
 	f.IntVar(&b.conns, "connections", 50, "connections that send, and links on the one connection")
 	f.IntVar(&b.beside, "beside", 0, "silent MQTT devices that are connected while others send")
 	f.IntVar(&b.starts, "starts", 20, "starts of each kind")
 	devices := f.String("devices", "2000,10000", "numbers of idle devices")
+	f.IntVar(&b.crowds, "crowds", 5, "how often each number of idle devices connects to each server")
 	f.IntVar(&b.registered, "registered", 100000, "devices that are registered while device management is measured")
 	f.IntVar(&b.exchangeCount, "exchanges", 2000, "round trips of each kind of device management")
 	f.IntVar(&b.stored, "stored", 1_000_000, "events that are stored and then read from the first on")
@@ -233,8 +235,8 @@ func (b *bench) check(parts string) error {
 		return fmt.Errorf("-connections: not between 1 and %d", maxConns)
 	case b.beside < 0 || b.beside > maxDevices:
 		return fmt.Errorf("-beside: not between 0 and %d", maxDevices)
-	case b.rounds < 1 || b.messages < 1 || b.starts < 1 || b.exchangeCount < 1 || b.stored < 1 || b.uploaded < 1 || b.halfOpen < 1 || b.storm < 1:
-		return errors.New("-rounds, -messages, -exchanges, -stored, -starts, -upload, -half-open and -storm: at least 1")
+	case b.rounds < 1 || b.messages < 1 || b.starts < 1 || b.exchangeCount < 1 || b.stored < 1 || b.uploaded < 1 || b.crowds < 1 || b.halfOpen < 1 || b.storm < 1:
+		return errors.New("-rounds, -messages, -exchanges, -stored, -starts, -crowds, -upload, -half-open and -storm: at least 1")
 	case b.retain < 1 || b.retain > maxRetain:
 		return fmt.Errorf("-retain: not between 1 and %d", maxRetain)
 	case b.storm > maxDevices:

@@ -49,7 +49,7 @@ func TestEveryExchangeIsAnswered(t *testing.T) {
 	}
 	for _, x := range b.exchanges(e) {
 		f, err := x.measure()
-		if err != nil || f.P50 <= 0 || f.P99 < f.P50 {
+		if err != nil || f.p50 <= 0 || f.p99 < f.p50 {
 			t.Errorf("%s: %+v, %v", x.name, f, err)
 		}
 	}

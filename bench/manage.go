@@ -53,15 +53,17 @@ func (b *bench) measureManage(ctx context.Context) error {
 		}
 		list = append(floors, list...)
 	}
-	for i := range list {
-		if err := ctx.Err(); err != nil {
-			return err
+	for range b.rounds {
+		for i := range list {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			figures, err := list[i].measure()
+			if err != nil {
+				return fmt.Errorf("%s: %w", list[i].name, err)
+			}
+			b.report.exchange(figures)
 		}
-		figures, err := list[i].measure()
-		if err != nil {
-			return fmt.Errorf("%s: %w", list[i].name, err)
-		}
-		b.report.Manage = append(b.report.Manage, figures)
 	}
 	return nil
 }
@@ -95,6 +97,9 @@ func (b *bench) measureRegistration(ctx context.Context, e *emulator) error {
 	return nil
 }
 
+// loopbackName is the least that a round trip takes.
+const loopbackName = "bare loopback: TLS, PUBLISH and PUBACK"
+
 // floors are the bare servers that the round trips are compared with.
 func (b *bench) floors() (list []exchange, stop func(), err error) {
 	var started []*peerProcess
@@ -112,7 +117,7 @@ func (b *bench) floors() (list []exchange, stop func(), err error) {
 	}
 	mqtt, rest := started[0], started[1]
 	return []exchange{
-		{"bare loopback: TLS, PUBLISH and PUBACK", b.exchangeCount, 1, mqtt.process, func(int) (func() error, func(), error) {
+		{loopbackName, b.exchangeCount, 1, mqtt.process, func(int) (func() error, func(), error) {
 			s, err := dialMQTT(mqtt.address, b.peerTLS, mqttLogin{clientID: "d"}, "topic", manageLimit)
 			return func() error { _, err := one.drive(s, 1); return err }, func() { s.close() }, err
 		}},
@@ -149,8 +154,8 @@ func (b *bench) exchanges(e *emulator) []exchange {
 }
 
 // measure runs an exchange and returns its times.
-func (x *exchange) measure() (manageFigures, error) {
-	f := manageFigures{Name: x.name, Count: x.count, Width: x.width}
+func (x *exchange) measure() (roundTrip, error) {
+	f := roundTrip{name: x.name, count: x.count, width: x.width}
 	asks := make([]func() error, x.width)
 	for i := range asks {
 		ask, closeAll, err := x.open(i)
@@ -190,7 +195,7 @@ func (x *exchange) measure() (manageFigures, error) {
 	}
 	after, err := x.server.cpu()
 	slices.Sort(times)
-	f.P50, f.P99, f.CPU = percentile(times, 50), percentile(times, 99), float64((after-before).Nanoseconds())/1000/float64(len(times))
+	f.p50, f.p99, f.cpu = percentile(times, 50), percentile(times, 99), float64((after-before).Nanoseconds())/1000/float64(len(times))
 	return f, err
 }
 

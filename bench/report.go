@@ -101,14 +101,22 @@ type registrationFigures struct {
 	Bytes     float64 `json:"bytes"`     // resident, per device with an empty twin
 }
 
-// manageFigures are the times of one kind of round trip, in microseconds.
+// roundTrip is one run of one kind of round trip, in microseconds.
+type roundTrip struct {
+	name          string
+	count, width  int
+	p50, p99, cpu float64
+}
+
+// manageFigures are the runs of one kind of round trip, in microseconds.
 type manageFigures struct {
-	Name  string  `json:"name"`
-	Count int     `json:"count"`
-	Width int     `json:"width"`
-	P50   float64 `json:"p50"`
-	P99   float64 `json:"p99"`
-	CPU   float64 `json:"cpu"` // of the server's process, per round trip
+	Name      string `json:"name"`
+	Count     int    `json:"count"`
+	Width     int    `json:"width"`
+	P50       series `json:"p50"`
+	P99       series `json:"p99"`
+	CPU       series `json:"cpu"`       // of the server's process, per round trip
+	Loopbacks series `json:"loopbacks"` // p50 to that of a bare loopback of the same round
 }
 
 // backendFigures are what a back end sees of messages, and what they cost the server.
@@ -139,6 +147,28 @@ func (r *report) idle(name string, m memory) {
 	}
 	r.Idle[i].Resident.add(mib(m.Resident))
 	r.Idle[i].Anonymous.add(mib(m.Anonymous))
+}
+
+// exchange notes one run of a round trip.
+func (r *report) exchange(t roundTrip) {
+	i := slices.IndexFunc(r.Manage, func(f manageFigures) bool { return f.Name == t.name })
+	if i < 0 {
+		i = len(r.Manage)
+		r.Manage = append(r.Manage, manageFigures{Name: t.name, Count: t.count, Width: t.width})
+	}
+	f := &r.Manage[i]
+	f.P50.add(t.p50)
+	f.P99.add(t.p99)
+	f.CPU.add(t.cpu)
+}
+
+// loopback is the p50 of the least that a round trip takes; it has no samples when that was not measured.
+func (r *report) loopback() series {
+	i := slices.IndexFunc(r.Manage, func(f manageFigures) bool { return f.Name == loopbackName })
+	if i < 0 {
+		return series{}
+	}
+	return r.Manage[i].P50
 }
 
 func (r *report) crowd(c crowdFigures) { r.Devices = append(r.Devices, c) }
@@ -181,6 +211,9 @@ func (r *report) finish() {
 			}
 			c.Ratios[peer.Name] = pairedRatio(c.Servers[0], peer)
 		}
+	}
+	for i := range r.Manage {
+		r.Manage[i].Loopbacks = pairedRatio(r.Manage[i].P50, r.loopback())
 	}
 	r.Environment.LoadAfter = loadAverage()
 	r.Environment.Seconds = math.Round(time.Since(r.Environment.Begin).Seconds())

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -91,11 +93,22 @@ func (r *report) underLoad() string {
 }
 
 func (r *report) startupTable() table {
-	t := table{title: "exec to ready (ms)", head: []string{"server", "median", "min", "max", "runs"}}
+	t := table{title: "exec to ready (ms)", head: []string{"server", "median", "min", "max", "runs", "to bare Go", "min..max"}}
+	bare := named(r.Startup, bareStartName)
 	for _, s := range r.Startup {
-		t.row("%s|%.1f|%.1f|%.1f|%d", s.Name, s.Median, s.Min, s.Max, len(s.Samples))
+		t.row("%s|%.1f|%.1f|%.1f|%d|%s", s.Name, s.Median, s.Min, s.Max, len(s.Samples), ratioText(pairedRatio(s, bare)))
 	}
 	return t
+}
+
+// named returns the series of that name, or one without samples.
+func named(list []series, name string) series {
+	for _, s := range list {
+		if s.Name == name {
+			return s
+		}
+	}
+	return series{}
 }
 
 func (r *report) idleTable() table {
@@ -107,12 +120,52 @@ func (r *report) idleTable() table {
 }
 
 func (r *report) devicesTable() table {
-	t := table{title: "idle MQTT devices over TLS", head: []string{"server", "devices", "KiB per device", "registration included", "CPU ms per connect", "CPU ms/s when silent"}}
-	for _, c := range r.Devices {
-		t.row("%s|%d|%.1f|%.1f|%.2f|%.1f", c.Server, c.Devices, c.perDevice(), c.withRegistration(), c.ConnectMillis, c.QuietMillis)
+	t := table{title: "idle MQTT devices over TLS, medians (min..max)", head: []string{"server", "devices", "KiB per device", "iolite to it", "min..max",
+		"KiB, registration included", "CPU ms per connect", "iolite to it", "min..max", "CPU ms/s when silent"}}
+	for _, n := range r.crowdSizes() {
+		of := func(name string, figure func(crowdFigures) float64) (s series) {
+			for _, c := range r.Devices {
+				if c.Server == name && c.Devices == n {
+					s.add(figure(c))
+				}
+			}
+			return s
+		}
+		connect, quiet := func(c crowdFigures) float64 { return c.ConnectMillis }, func(c crowdFigures) float64 { return c.QuietMillis }
+		for _, name := range r.crowdServers() {
+			size, cpu := of(name, crowdFigures.perDevice), of(name, connect)
+			var sizes, cpus series
+			if name != emulatorName {
+				sizes, cpus = pairedRatio(of(emulatorName, crowdFigures.perDevice), size), pairedRatio(of(emulatorName, connect), cpu)
+			}
+			t.row("%s|%d|%s|%s|%s|%s|%s|%s", name, n, spread(size), ratioText(sizes), spread(of(name, crowdFigures.withRegistration)), spread(cpu), ratioText(cpus), spread(of(name, quiet)))
+		}
 	}
 	return t
 }
+
+// crowdSizes are the numbers of devices that were measured.
+func (r *report) crowdSizes() (sizes []int) {
+	for _, c := range r.Devices {
+		if !slices.Contains(sizes, c.Devices) {
+			sizes = append(sizes, c.Devices)
+		}
+	}
+	return sizes
+}
+
+// crowdServers are the servers that were measured with idle devices.
+func (r *report) crowdServers() (names []string) {
+	for _, c := range r.Devices {
+		if !slices.Contains(names, c.Server) {
+			names = append(names, c.Server)
+		}
+	}
+	return names
+}
+
+// spread is a median with the smallest and the largest.
+func spread(s series) string { return fmt.Sprintf("%.2f (%.2f..%.2f)", s.Median, s.Min, s.Max) }
 
 func (r *report) registrationTable() table {
 	t := table{title: "devices registered, 100 in a request", head: []string{"devices", "seconds", "server CPU for each (us)", "bytes resident for each"}}
@@ -123,23 +176,24 @@ func (r *report) registrationTable() table {
 }
 
 func (r *report) manageTable() table {
-	t := table{title: "round trip (us)", head: []string{"what", "at once", "runs", "p50", "p99", "server CPU"}}
+	t := table{title: "round trip (us)", head: []string{"what", "at once", "runs", "p50", "min..max", "p99", "server CPU", "p50 in bare loopbacks", "min..max"}}
 	for _, m := range r.Manage {
-		t.row("%s|%d|%d|%.0f|%.0f|%.0f", m.Name, m.Width, m.Count, m.P50, m.P99, m.CPU)
+		t.row("%s|%d|%d x %d|%.0f|%.0f..%.0f|%.0f|%.0f|%s", m.Name, m.Width, len(m.P50.Samples), m.Count, m.P50.Median, m.P50.Min, m.P50.Max, m.P99.Median, m.CPU.Median, ratioText(m.Loopbacks))
 	}
 	return t
 }
 
 func (r *report) backendTable() table {
-	t := table{title: "back end", head: []string{"what", "messages", "per second", "p50 (us)", "p99 (us)", "server CPU (us)"}}
-	measured := func(v float64) string {
-		if v == 0 {
+	t := table{title: "back end", head: []string{"what", "messages", "per second", "p50 (us)", "p99 (us)", "server CPU (us)", "p50 in bare loopbacks"}}
+	measured := func(format string, v float64) string {
+		if v == 0 || math.IsInf(v, 0) {
 			return ""
 		}
-		return fmt.Sprintf("%.0f", v)
+		return fmt.Sprintf(format, v)
 	}
 	for _, f := range r.Backend {
-		t.row("%s|%d|%s|%s|%s|%.2f", f.Name, f.Count, measured(f.PerSecond), measured(f.P50), measured(f.P99), f.CPU)
+		t.row("%s|%d|%s|%s|%s|%.2f|%s", f.Name, f.Count, measured("%.0f", f.PerSecond), measured("%.0f", f.P50), measured("%.0f", f.P99), f.CPU,
+			measured("%.1f", f.P50/r.loopback().Median))
 	}
 	return t
 }
@@ -158,5 +212,10 @@ func (r *report) telemetryTable() table {
 	return t
 }
 
-// ratioText is a ratio and its spread, in two columns.
-func ratioText(s series) string { return fmt.Sprintf("%.2f|%.2f..%.2f", s.Median, s.Min, s.Max) }
+// ratioText is a ratio and its spread, in two columns, which are empty where nothing compares.
+func ratioText(s series) string {
+	if len(s.Samples) == 0 {
+		return "|"
+	}
+	return fmt.Sprintf("%.2f|%.2f..%.2f", s.Median, s.Min, s.Max)
+}
