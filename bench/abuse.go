@@ -49,6 +49,7 @@ type abused struct {
 	*process
 	dial   func(limit time.Duration) (sender, error) // the client that is watched
 	abuser []string                                  // flags that say where it is
+	settle time.Duration
 }
 
 // measureAbuse does every abuse to a new server of each kind.
@@ -58,6 +59,9 @@ func (b *bench) measureAbuse(ctx context.Context) error {
 		return err
 	}
 	for _, a := range b.abuses(limit) {
+		if !b.wanted(a.name) {
+			continue
+		}
 		for _, open := range []func(context.Context, abuse) (*abused, error){b.abusedEmulator, b.abusedOther, b.abusedMosquitto, b.abusedBare} {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -96,7 +100,7 @@ func (b *bench) openAbused(ctx context.Context, name, program string, a abuse) (
 	if err != nil {
 		return nil, err
 	}
-	s := &abused{name, e.process, func(limit time.Duration) (sender, error) { return e.dialMQTT(0, limit) }, []string{"-control", e.control}}
+	s := &abused{name, e.process, func(limit time.Duration) (sender, error) { return e.dialMQTT(0, limit) }, []string{"-control", e.control}, b.settle}
 	if err := e.prepareAbuse(ctx, a); err != nil {
 		s.stop()
 		return nil, err
@@ -128,7 +132,7 @@ func (b *bench) abusedPeer(name string, p *peerProcess) *abused {
 	if p == nil {
 		return nil
 	}
-	return &abused{name, p.process, func(limit time.Duration) (sender, error) { return p.dialMQTT(b.peerTLS)(0, limit) }, []string{"-peer", p.address, "-certs", b.dir}}
+	return &abused{name, p.process, func(limit time.Duration) (sender, error) { return p.dialMQTT(b.peerTLS)(0, limit) }, []string{"-peer", p.address, "-certs", b.dir}, b.quiet}
 }
 
 // watchAbuse watches a client before, during and after.
@@ -151,7 +155,7 @@ func (b *bench) watchAbuse(ctx context.Context, s *abused, a abuse) (f abuseFigu
 	if f.After, err = pacedLatencies(client, b.abuse); err != nil {
 		return f, err
 	}
-	time.Sleep(b.settle)
+	time.Sleep(s.settle)
 	f.Settled, err = s.memory()
 	return f, err
 }

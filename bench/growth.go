@@ -47,9 +47,15 @@ func (b *bench) measureGrowth(ctx context.Context) error {
 		return err
 	}
 	for _, stages := range [][]stage{b.connectedStages(limit), b.logStages(), b.fleetStages(), b.readerStages()} {
+		if len(stages) == 0 || !b.wanted(stages[0].kind) {
+			continue
+		}
 		if err := b.measureStages(ctx, stages); err != nil {
 			return err
 		}
+	}
+	if !b.wanted("soak") {
+		return nil
 	}
 	return b.measureSoak(ctx)
 }

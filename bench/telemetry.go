@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -284,17 +285,13 @@ func (b *bench) peersOf(p peers, group string) (list []target) {
 // times is the load of n devices that share a connection.
 func (l load) times(n int) load { return load{l.name, l.unit, l.window * n} }
 
-// selected leaves the cases whose "group, load" matches the pattern that was asked for.
+// selected leaves the cases that are wanted.
 func (b *bench) selected(cases []benchCase) []benchCase {
-	if b.pattern == "" {
-		return cases
-	}
-	pattern := regexp.MustCompile(b.pattern)
-	var list []benchCase
-	for _, c := range cases {
-		if pattern.MatchString(c.group + ", " + c.load.name) {
-			list = append(list, c)
-		}
-	}
-	return list
+	return slices.DeleteFunc(cases, func(c benchCase) bool { return !b.wanted(c.group + ", " + c.load.name) })
+}
+
+// wanted says whether a name matches the pattern that was asked for, as every name does when none was.
+func (b *bench) wanted(name string) bool {
+	matched, err := regexp.MatchString(b.pattern, name)
+	return matched && err == nil // it was compiled before
 }
