@@ -14,6 +14,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/iolite-emulator/iolite/clock"
 	"github.com/iolite-emulator/iolite/door"
@@ -36,13 +37,14 @@ type Config struct {
 // Server is the control API. It is an http.Handler, and serves the connections that Serve is given.
 type Server struct {
 	Config
-	routes chi.Router
-	http   http.Server
+	routes  chi.Router
+	lasting *semaphore.Weighted // requests that wait for events
+	http    http.Server
 }
 
 // New returns the control API. Close ends it.
 func New(cfg Config) *Server {
-	s := &Server{Config: cfg}
+	s := &Server{Config: cfg, lasting: semaphore.NewWeighted(maxLasting)}
 	s.routes = s.table()
 	var http1 http.Protocols
 	http1.SetHTTP1(true)

@@ -24,6 +24,7 @@ const (
 	defaultEvents   = 100
 	maxEventBytes   = 16 << 20 // of an answer, about; the first event always fits
 	maxEventTimeout = 10 * time.Minute
+	maxLasting      = 100              // requests that wait or follow, at once: each is woken by every event
 	followBytes     = 1 << 20          // gathered for a follower before they are written
 	followWrite     = 30 * time.Second // for a follower to take what it is sent
 )
@@ -55,7 +56,7 @@ func eventOf(f *hub.FoundEvent) Event {
 		Partition: strconv.Itoa(f.Partition), SequenceNumber: f.Sequence, Offset: strconv.FormatInt(f.Offset, 10), EnqueuedTime: f.Enqueued,
 		Source: f.Source, DeviceID: f.DeviceID, ModuleID: f.ModuleID, SystemProperties: systemProperties(&f.Event), Properties: map[string]string{},
 	}
-	for _, p := range f.Properties {
+	for _, p := range f.ApplicationProperties() {
 		e.Properties[p.Name] = p.Value
 	}
 	if !utf8.Valid(f.Body) {
@@ -70,12 +71,11 @@ func eventOf(f *hub.FoundEvent) Event {
 	return e
 }
 
-// systemProperties are those that are there, by the names that IoT Hub's REST gives them.
+// systemProperties are those that are there, by the names that IoT Hub's REST gives them; readers find the others among the application properties.
 func systemProperties(e *store.Event) map[string]string {
 	all := map[string]string{
 		"message-id": e.MessageID, "correlation-id": e.CorrelationID, "user-id": e.UserID, "to": e.To, "content-type": e.ContentType, "content-encoding": e.ContentEncoding,
-		"iothub-creation-time-utc": e.CreationTime, "iothub-message-schema": e.MessageSchema, "iothub-operation": e.Operation, "iothub-ack": e.Ack,
-		"iothub-outputname": e.OutputName, "iothub-interface-id": e.InterfaceID, "dt-subject": e.Subject, "dt-dataschema": e.ModelID,
+		"iothub-interface-id": e.InterfaceID, "dt-subject": e.Subject, "dt-dataschema": e.ModelID,
 		"iothub-connection-auth-method": e.AuthMethod, "iothub-connection-auth-generation-id": e.GenerationID, "x-opt-partition-key": e.PartitionKey,
 	}
 	if !e.Expiry.IsZero() {
@@ -92,7 +92,7 @@ func systemProperties(e *store.Event) map[string]string {
 // eventsRequest is what the query of GET /iolite/v1/events asks for.
 type eventsRequest struct {
 	filter  hub.EventFilter
-	cursor  hub.EventCursor
+	cursor  *hub.EventCursor // nil: from the oldest event
 	limit   int
 	count   int           // how many events to wait for
 	timeout time.Duration // 0: do not wait
@@ -111,6 +111,13 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, q.timeout)
 		defer cancel()
+	}
+	if q.timeout > 0 || q.follow {
+		if !s.lasting.TryAcquire(1) {
+			problem(w, http.StatusServiceUnavailable, fmt.Sprintf("%d requests wait for events or follow them already", maxLasting))
+			return
+		}
+		defer s.lasting.Release(1)
 	}
 	search, err := s.Hub.Admin().SearchEvents(ctx, q.filter, q.cursor)
 	if err != nil {
@@ -286,30 +293,34 @@ func number(value string) (int, error) {
 // shorten cuts what a stranger wrote.
 func shorten(s string) string { return strings.Trim(quote(s), "'") }
 
-// cursorText writes a cursor: the sequence numbers of the next events, in the order of partitions.
+// cursorText writes a cursor: the era, and the sequence numbers of the next events in the order of partitions.
 func cursorText(c hub.EventCursor) string {
-	var b []byte
-	for i, next := range c {
-		if i > 0 {
-			b = append(b, '.')
-		}
-		b = strconv.AppendInt(b, next, 10)
+	b := strconv.AppendInt(nil, c.Era, 10)
+	for _, next := range c.Next {
+		b = strconv.AppendInt(append(b, '.'), next, 10)
 	}
 	return string(b)
 }
 
 // parseCursor reads a cursor, or "end", which is behind the last event there is.
-func parseCursor(text string) (hub.EventCursor, error) {
-	c := hub.EventCursor{}
+func parseCursor(text string) (*hub.EventCursor, error) {
 	if text == "end" {
-		return c, nil
+		return &hub.EventCursor{}, nil
 	}
+	var numbers []int64
 	for part := range strings.SplitSeq(text, ".") {
-		next, err := strconv.ParseInt(part, 10, 64)
-		if err != nil || next < 0 || len(c) == maxEvents {
-			return nil, fmt.Errorf("%s is no cursor: take it from an answer, or end", quote(text))
+		n, err := strconv.ParseInt(part, 10, 64)
+		if err != nil || n < 0 || len(numbers) == maxEvents {
+			return nil, errNoCursor(text)
 		}
-		c = append(c, next)
+		numbers = append(numbers, n)
 	}
-	return c, nil
+	if len(numbers) < 2 {
+		return nil, errNoCursor(text)
+	}
+	return &hub.EventCursor{Era: numbers[0], Next: numbers[1:]}, nil
+}
+
+func errNoCursor(text string) error {
+	return fmt.Errorf("%s is no cursor: take it from an answer, or end", quote(text))
 }

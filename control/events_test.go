@@ -36,11 +36,12 @@ func TestEventsAreFoundByWhatTheyAre(t *testing.T) {
 	r.clock.Advance(time.Minute)
 	r.send("d2", text(`{"t":"21.5","on":false}`, store.Property{Name: "level", Value: "cold"}))
 	r.clock.Advance(time.Minute)
-	r.send("d1", text(`no JSON`))
+	r.send("d1", hub.Telemetry{Body: []byte(`no JSON`), SystemProperties: store.SystemProperties{MessageSchema: "s1"}})
 	for query, want := range map[string][]string{
 		"":                                    {`{"t":21.50,"on":true,"list":[{"a":"x"},null]}`, `{"t":"21.5","on":false}`, "no JSON"},
 		"deviceId=d1":                         {`{"t":21.50,"on":true,"list":[{"a":"x"},null]}`, "no JSON"},
 		"deviceId=d1&limit=1":                 {`{"t":21.50,"on":true,"list":[{"a":"x"},null]}`},
+		"property.iothub-message-schema=s1":   {"no JSON"},
 		"moduleId=m":                          {},
 		"source=telemetry&deviceId=d2":        {`{"t":"21.5","on":false}`},
 		"source=twinChangeEvents":             {},
@@ -59,7 +60,7 @@ func TestEventsAreFoundByWhatTheyAre(t *testing.T) {
 		"condition=" + url.QueryEscape(`$body.on`):                         {}, // of messages that do not say that they are JSON
 		"eventHub=IOLITE&deviceId=d2":                                      {`{"t":"21.5","on":false}`},
 		"cursor=end":                                                       {},
-		"cursor=0.0.0.0":                                                   {`{"t":21.50,"on":true,"list":[{"a":"x"},null]}`, `{"t":"21.5","on":false}`, "no JSON"},
+		"cursor=0.0.0.0.0":                                                 {`{"t":21.50,"on":true,"list":[{"a":"x"},null]}`, `{"t":"21.5","on":false}`, "no JSON"},
 		"timeout=1m&limit":                                                 nil,
 	} {
 		if want == nil {
@@ -80,6 +81,26 @@ func TestEventCursorGoesOnWhereTheAnswerEnded(t *testing.T) {
 	if diff := cmp.Diff([]string{"2", "3"}, r.ask("GET", "/iolite/v1/events?cursor="+first.Cursor, "").bodies()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+}
+
+func TestEventCursorOfBeforeAResetIsRefused(t *testing.T) {
+	r := newRig(t)
+	var before Events
+	r.send("d1", hub.Telemetry{Body: []byte("1")})
+	must(t, json.Unmarshal([]byte(r.ask("GET", "/iolite/v1/events", "").want(200).Body), &before))
+	r.ask("POST", "/iolite/v1/reset", "").want(204)
+	r.ask("GET", "/iolite/v1/events?cursor="+before.Cursor, "").want(400).has("before a reset")
+}
+
+func TestOnlySoManyRequestsWaitForEventsAtOnce(t *testing.T) {
+	r := newRig(t)
+	for range maxLasting {
+		response, err := r.client.Get(r.base + "/iolite/v1/events?follow=true")
+		must(t, err)
+		defer response.Body.Close()
+	}
+	r.ask("GET", "/iolite/v1/events?timeout=5s", "").want(503).has("100 requests")
+	r.ask("GET", "/iolite/v1/events", "").want(200)
 }
 
 func TestEventThatIsWaitedForIsAnsweredWhenItComes(t *testing.T) {
@@ -143,24 +164,26 @@ func TestEventsOfAnUnknownEventHubAreNotFound(t *testing.T) {
 func TestBadRequestsForEventsAreToldWhatIsWrong(t *testing.T) {
 	r := newRig(t)
 	for query, why := range map[string]string{
-		"nonsense=1":      "nonsense: there is no such parameter",
-		"limit=0":         "between 1 and 1000",
-		"limit=1001":      "between 1 and 1000",
-		"count=2":         "needs a timeout",
-		"timeout=0s":      "not between",
-		"timeout=11m":     "not between",
-		"timeout=soon":    "timeout",
-		"since=yesterday": "since",
-		"cursor=1.2":      "the cursor is of 2 partitions, and there are 4",
-		"cursor=1.2.3.x":  "no cursor",
-		"cursor=-1.0.0.0": "no cursor",
-		"condition=a+%3D": "condition",
-		"follow=perhaps":  "follow",
-		"body.=1":         "empty name",
-		"body.a..b=1":     "empty name",
-		"body.a[x]=1":     "index that is no number",
-		"body.a[1=1":      "index that is no number",
-		"body.a[=1":       "index that is no number",
+		"nonsense=1":       "nonsense: there is no such parameter",
+		"limit=0":          "between 1 and 1000",
+		"limit=1001":       "between 1 and 1000",
+		"count=2":          "needs a timeout",
+		"timeout=0s":       "not between",
+		"timeout=11m":      "not between",
+		"timeout=soon":     "timeout",
+		"since=yesterday":  "since",
+		"cursor=0.1.2":     "the cursor is of 2 partitions, and there are 4",
+		"cursor=0.1.2.3.x": "no cursor",
+		"cursor=-1.0.0.0":  "no cursor",
+		"cursor=7.0.0.0.0": "before a reset",
+		"cursor=7":         "no cursor",
+		"condition=a+%3D":  "condition",
+		"follow=perhaps":   "follow",
+		"body.=1":          "empty name",
+		"body.a..b=1":      "empty name",
+		"body.a[x]=1":      "index that is no number",
+		"body.a[1=1":       "index that is no number",
+		"body.a[=1":        "index that is no number",
 		"body." + strings.Repeat("a.", 70) + "a=1": "more than 64",
 	} {
 		r.ask("GET", "/iolite/v1/events?"+query, "").want(400).has(why)

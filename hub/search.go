@@ -41,8 +41,11 @@ type BodyValue struct {
 	Value string // a text, or the JSON of any value: 21.5, true, null, {"a":1}
 }
 
-// EventCursor is how far a search has come: the sequence number of the next event of each partition.
-type EventCursor []int64
+// EventCursor is how far a search has come.
+type EventCursor struct {
+	Era  int64   // how many resets there had been: events are counted from 0 again after each
+	Next []int64 // the sequence number of the next event of each partition; empty for the end, only events to come
+}
 
 // EventSearch goes through the events of an event hub, those of all partitions in the order in which they were enqueued. It is
 // for tests and tools: no consumer group, owner level or limit of readers concerns it. One goroutine may use it at a time.
@@ -54,6 +57,7 @@ type EventSearch struct {
 	condition  *query.RouteCondition // nil for none
 	message    routeMessage          // that condition is asked about
 	partitions []searched
+	era        int64
 
 	ready  chan struct{} // holds something when there may be more events, or the search has ended
 	cancel []func()      // end the watches
@@ -80,11 +84,36 @@ type FoundEvent struct {
 	Partition int
 }
 
-// SearchEvents begins to search the events of an event hub. It begins at cursor; nil is the oldest event, an empty one is the end: only
-// events to come. A search ends with its session, with its event hub (CodeEntityNotFound), and with a reset of the hub, whose events are
-// counted from 0 again. ServiceConnect. CodeArgumentInvalid for a path, a condition, or a cursor of another number of partitions;
+// ApplicationProperties returns the application properties that readers find: the sender's, and those that stand for system properties.
+func (f *FoundEvent) ApplicationProperties() []store.Property { return applicationProperties(&f.Event) }
+
+func applicationProperties(e *store.Event) []store.Property {
+	all := slices.Clip(e.Properties)
+	for _, p := range []store.Property{
+		{Name: "iothub-ack", Value: e.Ack}, {Name: "iothub-message-schema", Value: e.MessageSchema}, {Name: "iothub-creation-time-utc", Value: e.CreationTime},
+		{Name: "iothub-operation", Value: e.Operation}, {Name: "iothub-outputname", Value: e.OutputName},
+	} {
+		if p.Value != "" {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+func hasAll(properties, wanted []store.Property) bool {
+	for _, want := range wanted {
+		if !slices.ContainsFunc(properties, func(p store.Property) bool { return p.Name == want.Name && p.Value == want.Value }) {
+			return false
+		}
+	}
+	return true
+}
+
+// SearchEvents begins to search the events of an event hub. It begins at cursor, or at the oldest event without one.
+// A search ends with its session, with its event hub (CodeEntityNotFound), and with a reset of the hub, whose events are
+// counted from 0 again. ServiceConnect. CodeArgumentInvalid for a path, a condition, or a cursor of before a reset or of another number of partitions;
 // CodeEntityNotFound for an unknown event hub.
-func (s *ServiceSession) SearchEvents(ctx context.Context, f EventFilter, cursor EventCursor) (*EventSearch, error) {
+func (s *ServiceSession) SearchEvents(ctx context.Context, f EventFilter, cursor *EventCursor) (*EventSearch, error) {
 	era := s.hub.era.Load()
 	eventHub, err := s.hub.findEventHub(f.EventHub)
 	if err != nil {
@@ -93,7 +122,7 @@ func (s *ServiceSession) SearchEvents(ctx context.Context, f EventFilter, cursor
 	if err := s.need(ctx, auth.ServiceConnect, eventHub.name); err != nil {
 		return nil, err
 	}
-	e := &EventSearch{session: s, eventHub: eventHub, filter: f, message: routeMessage{hub: s.hub}, ready: make(chan struct{}, 1)}
+	e := &EventSearch{session: s, eventHub: eventHub, filter: f, message: routeMessage{hub: s.hub}, era: era, ready: make(chan struct{}, 1)}
 	if err := e.compile(); err != nil {
 		return nil, s.hub.NewError(CodeArgumentInvalid, err.Error())
 	}
@@ -146,17 +175,21 @@ func (e *EventSearch) compile() (err error) {
 }
 
 // start finds where each partition's search begins.
-func (e *EventSearch) start(ctx context.Context, cursor EventCursor) error {
+func (e *EventSearch) start(ctx context.Context, cursor *EventCursor) error {
 	n := e.eventHub.log.Partitions()
-	if len(cursor) != 0 && len(cursor) != n {
-		return e.session.hub.NewError(CodeArgumentInvalid, fmt.Sprintf("the cursor is of %d partitions, and there are %d", len(cursor), n))
+	goesOn := cursor != nil && len(cursor.Next) > 0
+	if goesOn && cursor.Era != e.era {
+		return e.session.hub.NewError(CodeArgumentInvalid, "the cursor is of before a reset")
+	}
+	if goesOn && len(cursor.Next) != n {
+		return e.session.hub.NewError(CodeArgumentInvalid, fmt.Sprintf("the cursor is of %d partitions, and there are %d", len(cursor.Next), n))
 	}
 	e.partitions = make([]searched, n)
 	for i := range e.partitions {
 		p := &e.partitions[i]
 		switch {
-		case len(cursor) == n:
-			p.next = cursor[i]
+		case goesOn:
+			p.next = cursor.Next[i]
 		case cursor != nil:
 			info, err := e.eventHub.info(ctx, i)
 			if err != nil {
@@ -287,9 +320,9 @@ func (e *EventSearch) Wait(ctx context.Context) error {
 
 // Cursor returns how far Next has come.
 func (e *EventSearch) Cursor() EventCursor {
-	c := make(EventCursor, len(e.partitions))
+	c := EventCursor{Era: e.era, Next: make([]int64, len(e.partitions))}
 	for i := range e.partitions {
-		c[i] = e.partitions[i].next
+		c.Next[i] = e.partitions[i].next
 	}
 	return c
 }
@@ -324,10 +357,8 @@ func (e *EventSearch) matches(event *store.Event) bool {
 		!f.Until.IsZero() && !event.Enqueued.Before(f.Until):
 		return false
 	}
-	for _, want := range f.Properties {
-		if !slices.ContainsFunc(event.Properties, func(p store.Property) bool { return p.Name == want.Name && p.Value == want.Value }) {
-			return false
-		}
+	if len(f.Properties) > 0 && !hasAll(applicationProperties(event), f.Properties) {
+		return false
 	}
 	if len(e.body) > 0 && !e.bodyMatches(event.Body) {
 		return false

@@ -127,7 +127,7 @@ class NoticeTest {
             List<JsonObject> found = hub.find("eventHub", "connections", "deviceId", device.id(),
                     "source", "deviceConnectionStateEvents", "property.opType", "deviceDisconnected", "timeout", "10s");
             assertEquals("deviceConnectionStateNotification",
-                    found.get(0).getAsJsonObject("systemProperties").get("iothub-message-schema").getAsString());
+                    found.get(0).getAsJsonObject("properties").get("iothub-message-schema").getAsString());
         } finally {
             client.close();
         }
