@@ -29,7 +29,7 @@ func (e *Emulator) roots() *x509.CertPool {
 }
 
 // sinks returns what makes the sinks of external endpoints.
-func (e *Emulator) sinks(roots *x509.CertPool) hub.Sinks {
+func (e *Emulator) sinks(roots func() *x509.CertPool) hub.Sinks {
 	out := egress.New(egress.Config{
 		Hub: hubName, Clock: e.clock, Roots: roots,
 		PartitionOf: func(key string) int { return hub.PartitionOf(key, e.options.Partitions) },

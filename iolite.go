@@ -90,7 +90,7 @@ func (e *Emulator) build() error {
 	}
 	e.metrics = prometheus.NewRegistry()
 	e.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	roots := e.roots()
+	roots := sync.OnceValue(e.roots)
 	blobs := blob.NewTrusting(roots)
 	storage, err := e.buildStorage(blobs)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -29,7 +30,7 @@ const (
 )
 
 // Client is an HTTP client of containers. It keeps no connections, follows no redirects, and its errors never hold a SAS.
-type Client struct{ http *http.Client }
+type Client struct{ http func() *http.Client }
 
 // ErrExists says that PutNew found a blob of the name.
 var ErrExists = errors.New("there is a blob of that name already")
@@ -52,12 +53,18 @@ func (r *Refusal) Error() string {
 // New returns a Client that trusts the system's certificate authorities.
 func New() *Client { return NewTrusting(nil) }
 
-// NewTrusting returns a Client that trusts the roots alone; nil for the system's.
-func NewTrusting(roots *x509.CertPool) *Client {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	transport.DisableKeepAlives, transport.ResponseHeaderTimeout = true, headerTimeout
-	return &Client{&http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+// NewTrusting returns a Client that trusts the roots alone; nil for the system's. They are asked for when the first request is made: reading the
+// system's takes longer than everything else that an emulator does to start.
+func NewTrusting(roots func() *x509.CertPool) *Client {
+	return &Client{sync.OnceValue(func() *http.Client {
+		config := &tls.Config{MinVersion: tls.VersionTLS12}
+		if roots != nil {
+			config.RootCAs = roots()
+		}
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.TLSClientConfig, transport.DisableKeepAlives, transport.ResponseHeaderTimeout = config, true, headerTimeout
+		return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	})}
 }
 
 // Get opens a blob. size is -1 when it is not known. Whoever calls closes the body; reading it ends with ctx.
@@ -153,7 +160,7 @@ func (c *Client) do(ctx context.Context, method, container, name string, query u
 		req.Header[key] = values
 	}
 	req.Header.Set("X-Ms-Version", version)
-	resp, err := c.http.Do(req)
+	resp, err := c.http().Do(req)
 	return resp, withoutURL(err)
 }
 

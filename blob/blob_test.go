@@ -132,7 +132,7 @@ func TestAnotherAuthorityIsTrustedWhenItIsNamed(t *testing.T) {
 	t.Cleanup(server.Close)
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	if err := NewTrusting(roots).Put(t.Context(), server.URL+"/a/c?"+sas, "b", strings.NewReader("x")); err != nil {
+	if err := NewTrusting(func() *x509.CertPool { return roots }).Put(t.Context(), server.URL+"/a/c?"+sas, "b", strings.NewReader("x")); err != nil {
 		t.Error(err)
 	}
 	if err := New().Put(t.Context(), server.URL+"/a/c?"+sas, "b", strings.NewReader("x")); err == nil {

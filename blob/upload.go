@@ -86,7 +86,7 @@ func (c *Client) bare(ctx context.Context, method, uri string) (*http.Response, 
 		return nil, withoutURL(err)
 	}
 	req.Header.Set("X-Ms-Version", version)
-	resp, err := c.http.Do(req)
+	resp, err := c.http().Do(req)
 	return resp, withoutURL(err)
 }
 

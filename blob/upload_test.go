@@ -22,7 +22,7 @@ func account(t *testing.T, serve http.HandlerFunc) (Account, *Client) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	return a, NewTrusting(roots)
+	return a, NewTrusting(func() *x509.CertPool { return roots })
 }
 
 func TestAccountsForDevices(t *testing.T) {

@@ -20,7 +20,7 @@ type Config struct {
 	Hub         string                        // the hub's name: {iothub} in names of blobs
 	PartitionOf func(partitionKey string) int // {partition} in names of blobs
 	Clock       *clock.Clock                  // by which blobs are named
-	Roots       *x509.CertPool                // of certificate authorities to trust; nil for the system's
+	Roots       func() *x509.CertPool         // certificate authorities to trust, asked for when they are needed [the system's]
 }
 
 // Egress makes sinks. All methods may be called from any goroutine, those of one sink from one at a time.

@@ -176,7 +176,11 @@ func (s *Sender) dial(ctx context.Context) (net.Conn, error) {
 	if !s.tls {
 		return new(net.Dialer).DialContext(ctx, "tcp", s.host)
 	}
-	d := tls.Dialer{Config: &tls.Config{RootCAs: s.egress.Roots, ServerName: s.name, MinVersion: tls.VersionTLS12}}
+	config := &tls.Config{ServerName: s.name, MinVersion: tls.VersionTLS12}
+	if s.egress.Roots != nil {
+		config.RootCAs = s.egress.Roots()
+	}
+	d := tls.Dialer{Config: config}
 	return d.DialContext(ctx, "tcp", s.host)
 }
 

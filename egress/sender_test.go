@@ -214,8 +214,9 @@ func TestOverTLSOnlyTrustedCertificatesDo(t *testing.T) {
 	for _, trusts := range []bool{true, false} {
 		e := newEgress()
 		if trusts {
-			e.Roots = x509.NewCertPool()
-			e.Roots.AddCert(server.Certificate())
+			roots := x509.NewCertPool()
+			roots.AddCert(server.Certificate())
+			e.Roots = func() *x509.CertPool { return roots }
 		}
 		s, err := e.EventHub(connection)
 		if err != nil {
