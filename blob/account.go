@@ -32,7 +32,7 @@ type Account struct {
 // ParseAccount reads a storage connection string: UseDevelopmentStorage=true, or AccountName with AccountKey or SharedAccessSignature,
 // and BlobEndpoint, or DefaultEndpointsProtocol with EndpointSuffix (article "Configure Azure Storage connection strings").
 func ParseAccount(connection string) (Account, error) {
-	fields, err := connectionFields(connection)
+	fields, err := ConnectionFields(connection)
 	if err != nil {
 		return Account{}, err
 	}
@@ -55,10 +55,11 @@ func ParseAccount(connection string) (Account, error) {
 	return a, nil
 }
 
-// connectionFields splits "Name=value;Name=value"; names are in lower case, and none stands twice.
-func connectionFields(connection string) (map[string]string, error) {
+// ConnectionFields splits a connection string of Azure, "Name=value;Name=value", of storage or another service, of at most 8 KiB; names are in lower case. Its
+// errors hold nothing of the text.
+func ConnectionFields(connection string) (map[string]string, error) {
 	if len(connection) > maxConnectionString {
-		return nil, fmt.Errorf("the storage connection string is longer than %d bytes", maxConnectionString)
+		return nil, fmt.Errorf("the connection string is longer than %d bytes", maxConnectionString)
 	}
 	fields := map[string]string{}
 	for part := range strings.SplitSeq(connection, ";") {
@@ -68,7 +69,7 @@ func connectionFields(connection string) (map[string]string, error) {
 		name, value, ok := strings.Cut(part, "=")
 		name = strings.ToLower(strings.TrimSpace(name))
 		if _, twice := fields[name]; !ok || name == "" || twice {
-			return nil, errors.New("the storage connection string is not of the form Name=value;Name=value")
+			return nil, errors.New("the connection string is not of the form Name=value;Name=value")
 		}
 		fields[name] = strings.TrimSpace(value)
 	}

@@ -2,17 +2,15 @@ package egress
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/iolite-emulator/iolite/blob"
 )
 
-const (
-	maxConnectionString = 8 << 10 // bytes
-	maxEntityPath       = 1024    // bytes
-)
+const maxEntityPath = 1024 // bytes
 
 // entity is a node of an AMQP 1.0 peer, and how to get there.
 type entity struct {
@@ -37,7 +35,7 @@ type entity struct {
 //
 // Errors hold no secret.
 func parseEntity(connection string) (entity, error) {
-	fields, err := connectionFields(connection)
+	fields, err := blob.ConnectionFields(connection)
 	if err != nil {
 		return entity{}, err
 	}
@@ -113,24 +111,4 @@ func (e *entity) address(u *url.URL) error {
 	e.name = u.Hostname()
 	e.host = net.JoinHostPort(e.name, port)
 	return nil
-}
-
-// connectionFields splits "Name=value;Name=value"; names are in lower case, and none stands twice.
-func connectionFields(connection string) (map[string]string, error) {
-	if len(connection) > maxConnectionString {
-		return nil, fmt.Errorf("the connection string is longer than %d bytes", maxConnectionString)
-	}
-	fields := map[string]string{}
-	for part := range strings.SplitSeq(connection, ";") {
-		if strings.TrimSpace(part) == "" {
-			continue
-		}
-		name, value, ok := strings.Cut(part, "=")
-		name = strings.ToLower(strings.TrimSpace(name))
-		if _, twice := fields[name]; !ok || name == "" || twice {
-			return nil, errors.New("the connection string is not of the form Name=value;Name=value")
-		}
-		fields[name] = strings.TrimSpace(value)
-	}
-	return fields, nil
 }

@@ -38,14 +38,7 @@ func messageOf(e *store.Event) *amqp.Message {
 	for i := range e.Properties {
 		m.ApplicationProperties[e.Properties[i].Name] = e.Properties[i].Value
 	}
-	for name, value := range map[string]string{
-		"iothub-ack": e.Ack, "iothub-message-schema": e.MessageSchema, "iothub-creation-time-utc": e.CreationTime, "iothub-operation": e.Operation,
-		"iothub-outputname": e.OutputName,
-	} {
-		if value != "" {
-			m.ApplicationProperties[name] = value
-		}
-	}
+	e.Reserved(func(name, value string) { m.ApplicationProperties[name] = value })
 	return m
 }
 

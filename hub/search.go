@@ -89,14 +89,7 @@ func (f *FoundEvent) ApplicationProperties() []store.Property { return applicati
 
 func applicationProperties(e *store.Event) []store.Property {
 	all := slices.Clip(e.Properties)
-	for _, p := range []store.Property{
-		{Name: "iothub-ack", Value: e.Ack}, {Name: "iothub-message-schema", Value: e.MessageSchema}, {Name: "iothub-creation-time-utc", Value: e.CreationTime},
-		{Name: "iothub-operation", Value: e.Operation}, {Name: "iothub-outputname", Value: e.OutputName},
-	} {
-		if p.Value != "" {
-			all = append(all, p)
-		}
-	}
+	e.Reserved(func(name, value string) { all = append(all, store.Property{Name: name, Value: value}) })
 	return all
 }
 

@@ -32,6 +32,18 @@ type SystemProperties struct {
 	DiagnosticCtx   string    // Correlation-Context
 }
 
+// Reserved calls visit for those that are there and that readers find among the application properties, under the names that senders use.
+func (p *SystemProperties) Reserved(visit func(name, value string)) {
+	for _, r := range [...]Property{
+		{Name: "iothub-ack", Value: p.Ack}, {Name: "iothub-message-schema", Value: p.MessageSchema}, {Name: "iothub-creation-time-utc", Value: p.CreationTime},
+		{Name: "iothub-operation", Value: p.Operation}, {Name: "iothub-outputname", Value: p.OutputName},
+	} {
+		if r.Value != "" {
+			visit(r.Name, r.Value)
+		}
+	}
+}
+
 // Event is a stored telemetry message with the annotations the hub stamped on it.
 type Event struct {
 	SystemProperties
