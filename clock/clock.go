@@ -133,6 +133,12 @@ func (c *Clock) Advance(d time.Duration) {
 	c.mu.Unlock()
 }
 
+// Settle waits for the end of an Advance under way: what counts time from then on counts none of it. Not to be called from what a timer calls.
+func (c *Clock) Settle() {
+	c.advancing.Lock()
+	defer c.advancing.Unlock()
+}
+
 // Restore takes back every Advance, so that the clock tells real time again: only for a hub that is being reset, since what is
 // pending keeps its deadline. A manual clock stays where it is.
 func (c *Clock) Restore() {

@@ -41,6 +41,29 @@ func TestAdvanceFiresEveryExpiryBetweenInOrderAtItsOwnTime(t *testing.T) {
 	}
 }
 
+func TestSettleWaitsForTheEndOfAnAdvance(t *testing.T) {
+	c := NewManual(start)
+	settled := make(chan time.Time, 1)
+	c.AfterFunc(time.Minute, func() {
+		started := make(chan struct{})
+		go func() {
+			close(started)
+			c.Settle()
+			settled <- c.Now()
+		}()
+		<-started
+		select {
+		case at := <-settled:
+			t.Errorf("settled at %v, in the middle", at)
+		case <-time.After(10 * time.Millisecond): // can only be too short to notice
+		}
+	})
+	c.Advance(time.Hour)
+	if at := <-settled; !at.Equal(start.Add(time.Hour)) {
+		t.Errorf("settled at %v", at)
+	}
+}
+
 func TestStoppedTimerDoesNotFireAndResetMovesIt(t *testing.T) {
 	c := NewManual(start)
 	fired := 0

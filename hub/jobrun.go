@@ -130,6 +130,7 @@ func (j *jobs) run(r *jobRun) {
 		return
 	}
 	defer j.finish(r)
+	j.hub.clock.Settle()
 	limit := j.hub.clock.AfterFunc(r.most, func() { r.stop(errJobTimedOut) })
 	defer limit.Stop()
 	_, err := j.change(r.ctx, r.era, r.id, func(job *store.Job) error {
