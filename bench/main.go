@@ -155,7 +155,7 @@ func parse(args []string) (*bench, error) {
 	f.StringVar(&b.azurite, "azurite", "", "`path` of Azurite's azurite.js, to compare start-up")
 	f.DurationVar(&b.quiet, "quiet", 5*time.Second, "how long to wait before memory is read, and to watch silent devices")
 	f.StringVar(&b.pattern, "case", "", "`regexp` of telemetry's cases, as in \"MQTT, flood\", of what grows (or \"soak\"), and of abuses")
-	f.BoolVar(&b.peers, "peers", true, "measure mosquitto, RabbitMQ and bare Go too")
+	f.BoolVar(&b.peers, "peers", true, "measure mosquitto, RabbitMQ, Qpid Proton C and bare Go too")
 	f.BoolVar(&b.json, "json", false, "print JSON")
 	f.StringVar(&b.markdown, "markdown", "", "`file` that the report is written to as Markdown, besides")
 	small := f.Bool("smoke", false, "everything once and at a small scale, to see that it works: a minute or so")

@@ -121,6 +121,35 @@ func TestTheBarePeersAnswer(t *testing.T) {
 	}
 }
 
+// The sink in C takes what devices send over AMQP, on one link and on several, and asks for nothing.
+func TestTheSinkAcceptsEveryMessage(t *testing.T) {
+	b := &bench{dir: t.TempDir(), address: "127.0.0.1"}
+	config, err := makeCertificate(b.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink, err := b.startProton(t.Context())
+	if errors.Is(err, errNoProton) {
+		t.Skip("SKIPPED: ", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.stop()
+	for links, loads := range map[int][]load{1: {flood, each, one}, 3: {flood.times(3), each.times(3)}} {
+		for _, l := range loads {
+			s, err := sink.dialAMQP(config, protonAddress, links)(0, benchLimit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, err := l.drive(s, 5000); n < 5000 || err != nil { // more than the credit that it grants at first
+				t.Errorf("%d links, %s: %d messages, %v", links, l.name, n, err)
+			}
+			s.close()
+		}
+	}
+}
+
 // What abuse sends to the bare peers ends the connection at most.
 func TestTheBarePeersOutliveGarbage(t *testing.T) {
 	for _, garbage := range [][]byte{{0x30, 0, 0x30, 1, 9, 0x32, 3, 0xFF, 0xFF, 0}, append([]byte{0x30, 0xFF, 0xFF, 0x7F}, make([]byte, 32<<10)...)} {

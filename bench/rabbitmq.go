@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -11,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // rabbitmqScript starts RabbitMQ as whoever calls it; the one in the PATH wants to be root or rabbitmq.
@@ -117,25 +115,4 @@ func parseStat(text string) (pid, parent int, command string) {
 		parent, _ = strconv.Atoi(fields[1])
 	}
 	return pid, parent, text[open+1 : end]
-}
-
-// dialAMQP connects senders with so many links to RabbitMQ.
-func (p *peerProcess) dialAMQP(config *tls.Config, links int) func(int, time.Duration) (sender, error) {
-	return func(_ int, limit time.Duration) (sender, error) {
-		nc, err := dialTLS(p.address, config, limit)
-		if err != nil {
-			return nil, err
-		}
-		c, err := openAMQP(nc, config.ServerName)
-		if err != nil {
-			_ = nc.Close()
-			return nil, err
-		}
-		s, err := newAMQPSender(c, 0, slices.Repeat([]string{rabbitmqExchange}, links))
-		if err != nil {
-			_ = nc.Close()
-			return nil, err
-		}
-		return s, nil
-	}
 }

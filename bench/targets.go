@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -290,6 +291,27 @@ func (p *process) awaitPort(address string) error {
 func (p *peerProcess) dialMQTT(config *tls.Config) func(int, time.Duration) (sender, error) {
 	return func(i int, limit time.Duration) (sender, error) {
 		return dialMQTT(p.address, config, mqttLogin{clientID: deviceID(i)}, eventsTopic(i), limit)
+	}
+}
+
+// dialAMQP connects senders with so many links to one address of a peer that takes anybody.
+func (p *peerProcess) dialAMQP(config *tls.Config, address string, links int) func(int, time.Duration) (sender, error) {
+	return func(_ int, limit time.Duration) (sender, error) {
+		nc, err := dialTLS(p.address, config, limit)
+		if err != nil {
+			return nil, err
+		}
+		c, err := openAMQP(nc, config.ServerName)
+		if err != nil {
+			_ = nc.Close()
+			return nil, err
+		}
+		s, err := newAMQPSender(c, 0, slices.Repeat([]string{address}, links))
+		if err != nil {
+			_ = nc.Close()
+			return nil, err
+		}
+		return s, nil
 	}
 }
 

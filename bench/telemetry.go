@@ -139,7 +139,7 @@ func (b *bench) cases(ctx context.Context) (list []benchCase, stop func(), err e
 		}
 	}
 	if b.peers {
-		err = b.addPeers(list, &servers)
+		err = b.addPeers(ctx, list, &servers)
 	}
 	return b.selected(list), stop, err
 }
@@ -157,8 +157,8 @@ func (e *emulator) prepare(ctx context.Context, silent int) error {
 }
 
 // addPeers starts the peers and adds them to the cases that they take.
-func (b *bench) addPeers(list []benchCase, servers *[]*process) error {
-	peers, err := b.startPeers(servers)
+func (b *bench) addPeers(ctx context.Context, list []benchCase, servers *[]*process) error {
+	peers, err := b.startPeers(ctx, servers)
 	if err != nil {
 		return err
 	}
@@ -169,9 +169,9 @@ func (b *bench) addPeers(list []benchCase, servers *[]*process) error {
 }
 
 // peers are the servers to compare with; a nil one is left out.
-type peers struct{ mosquitto, rabbitmq, mochi, mochiWS, floor, gathered, http *peerProcess }
+type peers struct{ mosquitto, rabbitmq, proton, mochi, mochiWS, floor, gathered, http *peerProcess }
 
-func (b *bench) startPeers(servers *[]*process) (p peers, err error) {
+func (b *bench) startPeers(ctx context.Context, servers *[]*process) (p peers, err error) {
 	keep := func(started *peerProcess, err error) (*peerProcess, error) {
 		if started != nil {
 			*servers = append(*servers, started.process)
@@ -184,6 +184,11 @@ func (b *bench) startPeers(servers *[]*process) (p peers, err error) {
 		return p, err
 	}
 	if p.rabbitmq, err = keep(b.startRabbitMQ()); err == errNoRabbitMQ {
+		b.report.Environment.missing(err)
+	} else if err != nil {
+		return p, err
+	}
+	if p.proton, err = keep(b.startProton(ctx)); err == errNoProton {
 		b.report.Environment.missing(err)
 	} else if err != nil {
 		return p, err
@@ -250,9 +255,9 @@ func (b *bench) peersOf(p peers, group string) (list []target) {
 		}
 		list = append(list, t)
 	}
-	rabbitmq := func(links int) {
-		if p.rabbitmq != nil {
-			list = append(list, target{name: "RabbitMQ", process: p.rabbitmq.process, dial: p.rabbitmq.dialAMQP(b.peerTLS, links)})
+	amqp := func(name string, server *peerProcess, address string, links int) {
+		if server != nil {
+			list = append(list, target{name: name, process: server.process, dial: server.dialAMQP(b.peerTLS, address, links)})
 		}
 	}
 	switch group {
@@ -271,9 +276,11 @@ func (b *bench) peersOf(p peers, group string) (list []target) {
 			return dialWebSocket(p.mochiWS.address, "/", b.peerTLS, mqttLogin{clientID: deviceID(i)}, eventsTopic(i), limit)
 		}})
 	case groupAMQP:
-		rabbitmq(1)
+		amqp("RabbitMQ", p.rabbitmq, rabbitmqExchange, 1)
+		amqp("Qpid Proton C", p.proton, protonAddress, 1)
 	case groupLinks:
-		rabbitmq(b.conns)
+		amqp("RabbitMQ", p.rabbitmq, rabbitmqExchange, b.conns)
+		amqp("Qpid Proton C", p.proton, protonAddress, b.conns)
 	case groupHTTPS:
 		list = append(list, target{name: "bare net/http", process: p.http.process, dial: func(_ int, limit time.Duration) (sender, error) {
 			return dialHTTPS(p.http.address, "/", "none", b.peerTLS, limit)
