@@ -23,11 +23,13 @@ const (
 	visibleRate = 1000
 	// groupReaders is how many readers without owner level a partition has for one consumer group.
 	groupReaders = 5
+	// pacedDevices is how many devices send at visibleRate, in turn.
+	pacedDevices = 20
 )
 
 // measureBackend measures what a back end sees of telemetry: how soon, how much at once, and what it costs the server.
 func (b *bench) measureBackend(ctx context.Context) error {
-	for _, measure := range []func(context.Context) error{b.measureVisible, b.measureCatchUp, b.measureRoutes, b.measureUpload} {
+	for _, measure := range []func(context.Context) error{b.measurePace, b.measureVisible, b.measureCatchUp, b.measureRoutes, b.measureUpload} {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -96,15 +98,11 @@ func (b *bench) watch(e *emulator, a audience) (backendFigures, error) {
 		}
 		readers = append(readers, r)
 	}
-	senders, err := e.stampedSenders(min(b.conns, 20))
+	senders, err := e.stampedSenders(min(b.conns, pacedDevices))
 	if err != nil {
 		return f, err
 	}
-	defer func() {
-		for _, s := range senders {
-			s.close()
-		}
-	}()
+	defer closeAll(&senders)
 	send := func(n int) (int, error) { return flood.driveAll(senders, n) }
 	if a.rate > 0 {
 		send = func(n int) (int, error) { return paced(senders, a.rate, n) }
@@ -114,7 +112,7 @@ func (b *bench) watch(e *emulator, a audience) (backendFigures, error) {
 	}
 	n := b.messages * 5
 	if a.rate > 0 {
-		n = max(int(float64(a.rate)*b.paced.Seconds()), 100)
+		n = b.pacedCount()
 	}
 	delays.forget()
 	before, err := e.cpu()
@@ -193,9 +191,13 @@ func (d *delays) observe(payload []byte) {
 	if err != nil {
 		return
 	}
+	d.add(time.Duration(now - sent))
+}
+
+func (d *delays) add(t time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.times = append(d.times, float64(now-sent)/1000)
+	d.times = append(d.times, micros(t))
 }
 
 func (d *delays) forget() {

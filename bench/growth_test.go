@@ -130,14 +130,21 @@ func TestCrowdsAndRoundTripsArePaired(t *testing.T) {
 		r.crowd(crowdFigures{Server: "peer", Devices: 1024, Connected: memory{Resident: 2 * base}, ConnectMillis: 4})
 		r.exchange(roundTrip{loopbackName, 10, 1, float64(10 + round), 20, 5})
 		r.exchange(roundTrip{"method", 10, 1, float64(5 * (10 + round)), 100, 50})
+		r.exchange(roundTrip{pacedLoopbackName, 10, 20, float64(20 + round), 20, 5})
+		r.exchange(roundTrip{pacedReaderName, 10, 20, float64(3 * (20 + round)), 100, 50})
 	}
 	r.finish()
 	want := "peer|1024|4.00 (2.00..6.00)|1.50|1.50..1.50|4.00 (2.00..6.00)|4.00 (4.00..4.00)|0.50|0.50..0.50|0.00 (0.00..0.00)"
 	if got := strings.Join(r.devicesTable().rows[1], "|"); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	want = "method|1|3 x 10|55|50..60|100|50|5.00|5.00..5.00"
-	if got := strings.Join(r.manageTable().rows[1], "|"); got != want {
-		t.Errorf("%s, want %s", got, want)
+	rows := r.manageTable().rows
+	for i, want := range map[int]string{
+		1: "method|1|3 x 10|55|50..60|100|50|5.00|5.00..5.00",
+		3: pacedReaderName + "|20|3 x 10|63|60..66|100|50|3.00|3.00..3.00",
+	} {
+		if got := strings.Join(rows[i], "|"); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
 	}
 }

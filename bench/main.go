@@ -154,7 +154,7 @@ func parse(args []string) (*bench, error) {
 	f.DurationVar(&b.settle, "settle", 5*time.Minute, "how long after that the emulator's memory is read; a peer's, after -quiet")
 	f.StringVar(&b.azurite, "azurite", "", "`path` of Azurite's azurite.js, to compare start-up")
 	f.DurationVar(&b.quiet, "quiet", 5*time.Second, "how long to wait before memory is read, and to watch silent devices")
-	f.StringVar(&b.pattern, "case", "", "`regexp` of telemetry's cases, as in \"MQTT, flood\", of what grows (or \"soak\"), and of abuses")
+	f.StringVar(&b.pattern, "case", "", "`regexp` of telemetry's cases, as in \"MQTT, flood\", of what grows (or \"soak\"), of round trips and of abuses")
 	f.BoolVar(&b.peers, "peers", true, "measure mosquitto, RabbitMQ, Qpid Proton C and bare Go too")
 	f.BoolVar(&b.json, "json", false, "print JSON")
 	f.StringVar(&b.markdown, "markdown", "", "`file` that the report is written to as Markdown, besides")

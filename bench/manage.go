@@ -53,6 +53,7 @@ func (b *bench) measureManage(ctx context.Context) error {
 		}
 		list = append(floors, list...)
 	}
+	list = slices.DeleteFunc(list, func(x exchange) bool { return !b.wanted(x.name) })
 	for range b.rounds {
 		for i := range list {
 			if err := ctx.Err(); err != nil {

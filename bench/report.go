@@ -116,7 +116,7 @@ type manageFigures struct {
 	P50       series `json:"p50"`
 	P99       series `json:"p99"`
 	CPU       series `json:"cpu"`       // of the server's process, per round trip
-	Loopbacks series `json:"loopbacks"` // p50 to that of a bare loopback of the same round
+	Loopbacks series `json:"loopbacks"` // p50 to that of a bare loopback of the same round, at the same rate
 }
 
 // backendFigures are what a back end sees of messages, and what they cost the server.
@@ -162,9 +162,13 @@ func (r *report) exchange(t roundTrip) {
 	f.CPU.add(t.cpu)
 }
 
-// loopback is the p50 of the least that a round trip takes; it has no samples when that was not measured.
-func (r *report) loopback() series {
-	i := slices.IndexFunc(r.Manage, func(f manageFigures) bool { return f.Name == loopbackName })
+// loopback is the p50 of the least that round trips take, at visibleRate or without a pause; it has no samples when that was not measured.
+func (r *report) loopback(paced bool) series {
+	name := loopbackName
+	if paced {
+		name = pacedLoopbackName
+	}
+	i := slices.IndexFunc(r.Manage, func(f manageFigures) bool { return f.Name == name })
 	if i < 0 {
 		return series{}
 	}
@@ -213,7 +217,8 @@ func (r *report) finish() {
 		}
 	}
 	for i := range r.Manage {
-		r.Manage[i].Loopbacks = pairedRatio(r.Manage[i].P50, r.loopback())
+		m := &r.Manage[i]
+		m.Loopbacks = pairedRatio(m.P50, r.loopback(strings.HasPrefix(m.Name, pacedPrefix)))
 	}
 	r.Environment.LoadAfter = loadAverage()
 	r.Environment.Seconds = math.Round(time.Since(r.Environment.Begin).Seconds())
