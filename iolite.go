@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/iolite-emulator/iolite/amqpsrv"
 	"github.com/iolite-emulator/iolite/blob"
@@ -89,7 +88,6 @@ func (e *Emulator) build() error {
 		e.clock = clock.New()
 	}
 	e.metrics = prometheus.NewRegistry()
-	e.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	roots := sync.OnceValue(e.roots)
 	blobs := blob.NewTrusting(roots)
 	storage, err := e.buildStorage(blobs)

@@ -3,6 +3,7 @@ package iolite_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -242,6 +243,28 @@ func TestReadyOnlyWhileEveryDoorAccepts(t *testing.T) {
 		t.Error("Ready after Close")
 	}
 	http.DefaultClient.CloseIdleConnections()
+}
+
+// They are registered by the first scrape, and once.
+func TestEveryScrapeTellsOfTheHubAndTheProcess(t *testing.T) {
+	e := iolitetest.Run(t)
+	for range 2 {
+		r, err := http.Get("http://" + e.Info().Control + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(r.Body)
+		_ = r.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		http.DefaultClient.CloseIdleConnections()
+		for _, name := range []string{"iolite_errors_total", "iothub_devices_total_devices", "go_goroutines", "process_start_time_seconds"} {
+			if !strings.Contains(string(text), "\n"+name) {
+				t.Errorf("there is no %s", name)
+			}
+		}
+	}
 }
 
 func TestStartRefusesWhatCannotBe(t *testing.T) {

@@ -10,10 +10,12 @@ import (
 	"hash/crc64"
 	"io"
 	"net/http"
+	"sync"
 )
 
-// crcTable is of the polynomial that Azure Storage has (article "Put Blob", x-ms-content-crc64), which is that of CRC-64/NVME.
-var crcTable = crc64.MakeTable(0x9a6c9329ac4bc9b5)
+// crcTable is of the polynomial that Azure Storage has (article "Put Blob", x-ms-content-crc64), which is that of CRC-64/NVME. It is made
+// at its first use.
+var crcTable = sync.OnceValue(func() *crc64.Table { return crc64.MakeTable(0x9a6c9329ac4bc9b5) })
 
 // The headers of checksums.
 const (
@@ -43,7 +45,7 @@ func newChecked(r *request, alwaysMD5 bool) (*checked, error) {
 		c.md5 = md5.New() //nolint:gosec // see the import
 	}
 	if c.wantCRC != nil || c.md5 == nil {
-		c.crc = crc64.New(crcTable)
+		c.crc = crc64.New(crcTable())
 	}
 	return c, nil
 }

@@ -30,8 +30,8 @@ type Config struct {
 	Info    func() Info                 // what GET /iolite/v1/info tells
 	CAPEM   func() []byte               // the development CA's certificate
 	Reset   func(context.Context) error // empties the hub and loads the seeds again
-	Metrics prometheus.Gatherer
-	Hosts   []string // host names besides localhost, loopback and the bound address that requests may be addressed to
+	Metrics func() prometheus.Gatherer  // what GET /metrics tells
+	Hosts   []string                    // host names besides localhost, loopback and the bound address that requests may be addressed to
 }
 
 // Server is the control API. It is an http.Handler, and serves the connections that Serve is given.
@@ -72,7 +72,9 @@ func (s *Server) table() chi.Router {
 	r.Get("/", s.dashboard)
 	r.Get("/livez", livez)
 	r.Get("/readyz", s.readyz)
-	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{}))
+	r.Get("/metrics", func(w http.ResponseWriter, r *http.Request) {
+		promhttp.HandlerFor(s.Metrics(), promhttp.HandlerOpts{}).ServeHTTP(w, r)
+	})
 	r.Route("/iolite/v1", func(r chi.Router) {
 		r.Get("/openapi.yaml", getOpenAPI)
 		r.Get("/info", s.getInfo)

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"html/template"
 	"net/http"
+	"sync"
 )
 
 // How much the dashboard shows; the control API tells all.
@@ -21,14 +22,17 @@ var dashboardHTML string
 //go:embed dashboard.css
 var dashboardCSS string
 
-var dashboardTemplate = template.Must(template.New("dashboard").Parse(dashboardHTML))
+// dashboardTemplate is parsed when somebody first looks: a start has better things to do.
+var dashboardTemplate = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("dashboard").Parse(dashboardHTML))
+})
 
 // dashboardPolicy lets the page use its one style sheet and nothing else: no script, no frame, nothing from elsewhere.
-var dashboardPolicy = func() string {
+var dashboardPolicy = sync.OnceValue(func() string {
 	sum := sha256.Sum256([]byte(dashboardCSS))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
 		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-}()
+})
 
 // dashboardData is what the page shows, as it was when it was asked for.
 type dashboardData struct {
@@ -58,14 +62,14 @@ func (s *Server) dashboardData() dashboardData {
 // dashboard is GET /: the state of the hub on one page, renewed every five seconds.
 func (s *Server) dashboard(w http.ResponseWriter, _ *http.Request) {
 	var page bytes.Buffer
-	if err := dashboardTemplate.Execute(&page, s.dashboardData()); err != nil {
+	if err := dashboardTemplate().Execute(&page, s.dashboardData()); err != nil {
 		s.Logger.Error("dashboard failed", "error", err)
 		problem(w, http.StatusInternalServerError, "the dashboard failed, see the log")
 		return
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", dashboardPolicy)
+	h.Set("Content-Security-Policy", dashboardPolicy())
 	h.Set("Referrer-Policy", "no-referrer")
 	_, _ = w.Write(page.Bytes()) // the client is gone: nobody to tell
 }

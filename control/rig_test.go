@@ -52,7 +52,7 @@ func newRig(t testing.TB) *rig {
 	r.hub, err = hub.New(hub.Config{Engine: store.NewMemory(store.MemoryOptions{}), Clock: r.clock, Logger: logger, Metrics: metrics, AuthOff: true})
 	must(t, err)
 	r.server = New(Config{
-		Hub: r.hub, Clock: r.clock, Logger: logger, Metrics: metrics, Hosts: []string{"iolite.example"},
+		Hub: r.hub, Clock: r.clock, Logger: logger, Metrics: func() prometheus.Gatherer { return metrics }, Hosts: []string{"iolite.example"},
 		Ready: func() bool { return r.ready }, Info: r.info, CAPEM: func() []byte { return []byte("-----BEGIN CERTIFICATE-----\n") },
 		Reset: func(ctx context.Context) error { return errors.Join(r.resetErr, r.hub.Reset(ctx)) },
 	})

@@ -37,6 +37,7 @@ type Listener struct {
 // Listen opens door d at address. config is nil for a door without TLS.
 func Listen(ctx context.Context, d Door, address string, config *tls.Config, log *slog.Logger) (*Listener, error) {
 	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // Go's default for listeners: no device of a local hub has two ways to it
 	tcp, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("open the %s door: %w", d, err)
