@@ -87,7 +87,13 @@ func BenchmarkStart(b *testing.B) {
 // embed starts an emulator in this process, with the devices that senders use.
 func embed(tb testing.TB) *emulator {
 	tb.Helper()
-	inside, err := iolite.Start(tb.Context(), iolite.Options{})
+	return embedWith(tb, iolite.Options{})
+}
+
+// embedWith does the same with options of its own.
+func embedWith(tb testing.TB, o iolite.Options) *emulator {
+	tb.Helper()
+	inside, err := iolite.Start(tb.Context(), o)
 	if err != nil {
 		tb.Fatal(err)
 	}
