@@ -117,7 +117,7 @@ func (b *bench) abusedMosquitto(_ context.Context, a abuse) (*abused, error) {
 		b.report.Environment.missing(err)
 		return nil, nil
 	}
-	return b.abusedPeer("mosquitto", p), err
+	return b.abusedPeer(mosquittoName, p), err
 }
 
 func (b *bench) abusedBare(_ context.Context, a abuse) (*abused, error) {
@@ -125,7 +125,7 @@ func (b *bench) abusedBare(_ context.Context, a abuse) (*abused, error) {
 		return nil, nil
 	}
 	p, err := b.startPeer("mqtt")
-	return b.abusedPeer("bare Go", p), err
+	return b.abusedPeer(bareName, p), err
 }
 
 func (b *bench) abusedPeer(name string, p *peerProcess) *abused {

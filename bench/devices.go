@@ -208,7 +208,7 @@ func (b *bench) mosquittoCrowd(context.Context) (*crowd, error) {
 		b.report.Environment.missing(err)
 		return nil, nil
 	}
-	return b.peerCrowd("mosquitto", p, true), err
+	return b.peerCrowd(mosquittoName, p, true), err
 }
 
 func (b *bench) bareCrowd(context.Context) (*crowd, error) {
@@ -216,7 +216,7 @@ func (b *bench) bareCrowd(context.Context) (*crowd, error) {
 		return nil, nil
 	}
 	p, err := b.startPeer("mqtt")
-	return b.peerCrowd("bare Go", p, false), err
+	return b.peerCrowd(bareName, p, false), err
 }
 
 func (b *bench) peerCrowd(name string, p *peerProcess, subscribe bool) *crowd {

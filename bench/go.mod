@@ -3,6 +3,7 @@ module github.com/iolite-emulator/iolite/bench
 go 1.26.0
 
 require (
+	github.com/google/go-cmp v0.7.0
 	github.com/iolite-emulator/iolite v0.0.0
 	github.com/mochi-mqtt/server/v2 v2.7.9
 	golang.org/x/sys v0.49.0

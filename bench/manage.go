@@ -101,6 +101,9 @@ func (b *bench) measureRegistration(ctx context.Context, e *emulator) error {
 // loopbackName is the least that a round trip takes.
 const loopbackName = "bare loopback: TLS, PUBLISH and PUBACK"
 
+// methodName is a direct method.
+const methodName = "direct method: REST, MQTT device, REST"
+
 // floors are the bare servers that the round trips are compared with.
 func (b *bench) floors() (list []exchange, stop func(), err error) {
 	var started []*peerProcess
@@ -141,7 +144,7 @@ func (b *bench) exchanges(e *emulator) []exchange {
 	patch := []byte(`{"properties":{"desired":{"interval":5}}}`)
 	query := func(text string) []byte { return fmt.Appendf(nil, `{"query":%q}`, text) }
 	return []exchange{
-		{"direct method: REST, MQTT device, REST", n, 1, e.process, e.invoking(method)},
+		{methodName, n, 1, e.process, e.invoking(method)},
 		{"direct method: the same, 16 callers and devices", n, 16, e.process, e.invoking(method)},
 		{"cloud-to-device message: AMQP, MQTT device, accepted", n, 1, e.process, e.commanding},
 		{"twin: GET, REST", n, 1, e.process, e.asking("GET", device, nil)},

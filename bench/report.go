@@ -149,6 +149,9 @@ func (r *report) idle(name string, m memory) {
 	r.Idle[i].Anonymous.add(mib(m.Anonymous))
 }
 
+// paced reports whether these were at visibleRate.
+func (f *manageFigures) paced() bool { return strings.HasPrefix(f.Name, pacedPrefix) }
+
 // exchange notes one run of a round trip.
 func (r *report) exchange(t roundTrip) {
 	i := slices.IndexFunc(r.Manage, func(f manageFigures) bool { return f.Name == t.name })
@@ -218,7 +221,7 @@ func (r *report) finish() {
 	}
 	for i := range r.Manage {
 		m := &r.Manage[i]
-		m.Loopbacks = pairedRatio(m.P50, r.loopback(strings.HasPrefix(m.Name, pacedPrefix)))
+		m.Loopbacks = pairedRatio(m.P50, r.loopback(m.paced()))
 	}
 	r.Environment.LoadAfter = loadAverage()
 	r.Environment.Seconds = math.Round(time.Since(r.Environment.Begin).Seconds())

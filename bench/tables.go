@@ -24,7 +24,7 @@ func (t *table) row(format string, values ...any) {
 // tables are all tables that have rows.
 func (r *report) tables() (list []table) {
 	for _, t := range []table{
-		r.startupTable(), r.idleTable(), r.devicesTable(), r.registrationTable(), r.manageTable(), r.backendTable(), r.telemetryTable(),
+		r.goalsTable(), r.startupTable(), r.idleTable(), r.devicesTable(), r.registrationTable(), r.manageTable(), r.backendTable(), r.telemetryTable(),
 		r.growthTable(), r.soakTable(), r.abuseTable(),
 	} {
 		if len(t.rows) > 0 {
@@ -123,14 +123,7 @@ func (r *report) devicesTable() table {
 	t := table{title: "idle MQTT devices over TLS, medians (min..max)", head: []string{"server", "devices", "KiB per device", "iolite to it", "min..max",
 		"KiB, registration included", "CPU ms per connect", "iolite to it", "min..max", "CPU ms/s when silent"}}
 	for _, n := range r.crowdSizes() {
-		of := func(name string, figure func(crowdFigures) float64) (s series) {
-			for _, c := range r.Devices {
-				if c.Server == name && c.Devices == n {
-					s.add(figure(c))
-				}
-			}
-			return s
-		}
+		of := func(name string, figure func(crowdFigures) float64) series { return r.crowdSeries(name, n, figure) }
 		connect, quiet := func(c crowdFigures) float64 { return c.ConnectMillis }, func(c crowdFigures) float64 { return c.QuietMillis }
 		for _, name := range r.crowdServers() {
 			size, cpu := of(name, crowdFigures.perDevice), of(name, connect)
@@ -142,6 +135,16 @@ func (r *report) devicesTable() table {
 		}
 	}
 	return t
+}
+
+// crowdSeries are the runs of a server with n devices.
+func (r *report) crowdSeries(server string, n int, figure func(crowdFigures) float64) (s series) {
+	for _, c := range r.Devices {
+		if c.Server == server && c.Devices == n {
+			s.add(figure(c))
+		}
+	}
+	return s
 }
 
 // crowdSizes are the numbers of devices that were measured.

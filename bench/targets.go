@@ -27,11 +27,19 @@ type target struct {
 	read func(limit time.Duration) (*reader, error) // of everything; nil for none
 }
 
-// Names of what is measured; everything else is a peer.
+// Names of what is measured; those of the second block are peers.
 const (
 	emulatorName = "iolite"
 	againstName  = "iolite, the other" // the program of -against
 	ownMQTTName  = "iolite, MQTT"      // what a WebSocket costs besides
+
+	mosquittoName = "mosquitto"
+	rabbitmqName  = "RabbitMQ"
+	protonName    = "Qpid Proton C"
+	mochiName     = "bare mochi"
+	bareName      = "bare Go"
+	gatheredName  = "bare Go, gathered"
+	netHTTPName   = "bare net/http"
 )
 
 // Devices of each way to send, so that no connection takes another's place.

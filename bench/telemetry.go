@@ -249,7 +249,7 @@ func (b *bench) peersOf(p peers, group string) (list []target) {
 		if p.mosquitto == nil {
 			return
 		}
-		t := target{name: "mosquitto", process: p.mosquitto.process, dial: dial}
+		t := target{name: mosquittoName, process: p.mosquitto.process, dial: dial}
 		if read {
 			t.read = p.mosquitto.readAll(b.peerTLS)
 		}
@@ -263,26 +263,26 @@ func (b *bench) peersOf(p peers, group string) (list []target) {
 	switch group {
 	case groupMQTT:
 		mosquitto(false, p.mosquitto.dialMQTT(b.peerTLS))
-		list = append(list, target{name: "bare mochi", process: p.mochi.process, dial: p.mochi.dialMQTT(b.peerTLS)},
-			target{name: "bare Go", process: p.floor.process, dial: p.floor.dialMQTT(b.peerTLS)},
-			target{name: "bare Go, gathered", process: p.gathered.process, dial: p.gathered.dialMQTT(b.peerTLS)})
+		list = append(list, target{name: mochiName, process: p.mochi.process, dial: p.mochi.dialMQTT(b.peerTLS)},
+			target{name: bareName, process: p.floor.process, dial: p.floor.dialMQTT(b.peerTLS)},
+			target{name: gatheredName, process: p.gathered.process, dial: p.gathered.dialMQTT(b.peerTLS)})
 	case groupMQTTRead:
 		mosquitto(true, p.mosquitto.dialMQTT(b.peerTLS))
 	case groupWebSocket:
 		mosquitto(false, func(i int, limit time.Duration) (sender, error) {
 			return dialWebSocket(p.mosquitto.webSocket, "/mqtt", b.peerTLS, mqttLogin{clientID: deviceID(i)}, eventsTopic(i), limit)
 		})
-		list = append(list, target{name: "bare mochi", process: p.mochiWS.process, dial: func(i int, limit time.Duration) (sender, error) {
+		list = append(list, target{name: mochiName, process: p.mochiWS.process, dial: func(i int, limit time.Duration) (sender, error) {
 			return dialWebSocket(p.mochiWS.address, "/", b.peerTLS, mqttLogin{clientID: deviceID(i)}, eventsTopic(i), limit)
 		}})
 	case groupAMQP:
-		amqp("RabbitMQ", p.rabbitmq, rabbitmqExchange, 1)
-		amqp("Qpid Proton C", p.proton, protonAddress, 1)
+		amqp(rabbitmqName, p.rabbitmq, rabbitmqExchange, 1)
+		amqp(protonName, p.proton, protonAddress, 1)
 	case groupLinks:
-		amqp("RabbitMQ", p.rabbitmq, rabbitmqExchange, b.conns)
-		amqp("Qpid Proton C", p.proton, protonAddress, b.conns)
+		amqp(rabbitmqName, p.rabbitmq, rabbitmqExchange, b.conns)
+		amqp(protonName, p.proton, protonAddress, b.conns)
 	case groupHTTPS:
-		list = append(list, target{name: "bare net/http", process: p.http.process, dial: func(_ int, limit time.Duration) (sender, error) {
+		list = append(list, target{name: netHTTPName, process: p.http.process, dial: func(_ int, limit time.Duration) (sender, error) {
 			return dialHTTPS(p.http.address, "/", "none", b.peerTLS, limit)
 		}})
 	}
