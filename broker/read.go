@@ -142,9 +142,26 @@ type reader struct{ *connection }
 // Read implements io.Reader.
 func (r reader) Read(p []byte) (int, error) { return r.read(p) }
 
-// handle decodes a packet and hands it to its operation. Offences end the connection without an answer. Nothing that is
-// decoded from a PUBLISH may be kept: its memory is used again.
+// handle handles a packet: what is frequent at once, the rest aside.
 func (c *connection) handle(pk *packets.Packet, body []byte) error {
+	switch pk.FixedHeader.Type {
+	case packets.Publish, packets.Puback, packets.Pingreq, packets.Disconnect:
+		return c.perform(pk, body)
+	}
+	return aside(func() error { return c.perform(pk, body) })
+}
+
+// aside calls f on another goroutine and waits for it. A goroutine keeps the stack that it once needed: what is rare and needs much would
+// double what a connection costs that is silent ever after.
+func aside(f func() error) error {
+	done := make(chan error)
+	go func() { done <- f() }()
+	return <-done
+}
+
+// perform decodes a packet and hands it to its operation. Offences end the connection without an answer. Nothing that is
+// decoded from a PUBLISH may be kept: its memory is used again.
+func (c *connection) perform(pk *packets.Packet, body []byte) error {
 	kind := pk.FixedHeader.Type
 	if kind != packets.Publish {
 		body = []byte(string(body)) // the codec's strings share the memory they are decoded from

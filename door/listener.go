@@ -25,7 +25,7 @@ type Listener struct {
 	tcp  net.Listener
 	tls  *tls.Config
 	log  *slog.Logger
-	ctx  context.Context // of handshakes; ends with Close
+	ctx  context.Context // ends with Close
 	stop context.CancelFunc
 
 	mu     sync.Mutex
@@ -90,30 +90,34 @@ func (l *Listener) accept(head func(*Conn)) {
 	}
 }
 
-// welcome takes one connection from TCP to its head and closes it afterwards.
+// welcome takes one connection from TCP to its head. The head gets a goroutine of its own: a goroutine keeps the stack that it once
+// needed, a handshake needs much, and a head may wait for days.
 func (l *Listener) welcome(nc net.Conn, head func(*Conn)) {
 	c := &Conn{Conn: nc, raw: nc, door: l.door}
 	if !l.track(c) {
 		_ = nc.Close()
 		return
 	}
-	defer l.forget(c)
 	if l.tls != nil {
-		if err := c.handshake(l.ctx, l.tls); err != nil {
+		if err := c.handshake(l.tls); err != nil {
 			l.log.Debug("TLS handshake failed", "category", category, "door", l.door.String(), "remote", nc.RemoteAddr().String(), "error", err)
+			l.forget(c)
 			return
 		}
 	}
-	head(c)
+	l.wg.Go(func() {
+		defer l.forget(c)
+		head(c)
+	})
 }
 
-// handshake puts TLS on a connection that nobody has used yet.
-func (c *Conn) handshake(ctx context.Context, config *tls.Config) error {
+// handshake puts TLS on a connection that nobody has used yet. Cut ends it; a context would cost a goroutine more.
+func (c *Conn) handshake(config *tls.Config) error {
 	t := tls.Server(c.raw, config)
 	if err := c.raw.SetDeadline(clock.Wall().Add(handshakeTimeout)); err != nil {
 		return err
 	}
-	if err := t.HandshakeContext(ctx); err != nil {
+	if err := t.HandshakeContext(context.Background()); err != nil {
 		return err
 	}
 	state := t.ConnectionState()
