@@ -131,3 +131,39 @@ func (s *hubSender) send(n int) error {
 func (s *hubSender) acks() (int, error) { return s.acked, nil }
 
 func (s *hubSender) close() { s.session.Close() }
+
+// TestSilentConnectionKeepsASmallStack connects devices that say nothing more. The goroutine that reads keeps the stack that it once
+// needed: what needs much must run on another one.
+func TestSilentConnectionKeepsASmallStack(t *testing.T) {
+	if raceDetector {
+		t.Skip("SKIPPED: the race detector makes frames larger; the budget holds without -race")
+	}
+	const n, budget = 256, 5 << 10 // bytes: 4 KiB, and what the process needs besides
+	e := embed(t)
+	least := math.Inf(1)
+	for try := range guardTries {
+		before := stacks()
+		for i := range n {
+			c, err := e.connectIdle(try*n + i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = c.Close() }()
+		}
+		if least = min(least, (stacks()-before)/n); least <= budget {
+			break
+		}
+	}
+	if least > budget {
+		t.Errorf("%.0f bytes of stack for each connection, the budget is %d", least, budget)
+	}
+	t.Logf("%.0f bytes of stack for each connection", least)
+}
+
+// stacks returns how many bytes the goroutines' stacks take.
+func stacks() float64 {
+	runtime.GC() // frees those of goroutines that ended
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.StackInuse)
+}
