@@ -29,6 +29,8 @@ const (
 	readyLimit = 30 * time.Second
 	// bulkSize is the most devices of one request.
 	bulkSize = 100
+	// bulkWidth is how many such requests are under way at the same time, so that the server never waits for the next.
+	bulkWidth = 4
 )
 
 // deviceKey is the key of every device that we make.
@@ -145,14 +147,28 @@ func (e *emulator) ownerClaim(path string) (claim, error) {
 	return claim{}, errors.New("the hub has no policy iothubowner")
 }
 
-// register makes sure that devices 0 to n-1 exist.
+// register makes sure that devices 0 to n-1 exist. When it fails, some of them may.
 func (e *emulator) register(ctx context.Context, n int) error {
-	for ; e.registered < n; e.registered = min(e.registered+bulkSize, n) {
-		if err := e.bulk(ctx, "createOrUpdate", e.registered, min(e.registered+bulkSize, n)); err != nil {
-			return fmt.Errorf("register devices: %w", err)
-		}
+	first := e.registered
+	if n <= first {
+		return nil
 	}
+	client := e.restClient()
+	defer client.CloseIdleConnections()
+	requests := (n - first + bulkSize - 1) / bulkSize
+	err := inParallel(requests, bulkWidth, func(i int) error {
+		return e.bulk(ctx, client, "createOrUpdate", first+i*bulkSize, min(first+(i+1)*bulkSize, n))
+	})
+	if err != nil {
+		return fmt.Errorf("register devices: %w", err)
+	}
+	e.registered = n
 	return nil
+}
+
+// restClient is a client of a back end, with as many connections as are used at the same time.
+func (e *emulator) restClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: e.tls, MaxIdleConnsPerHost: bulkWidth}}
 }
 
 // cleanUp removes our devices from an emulator that is not ours.
@@ -160,8 +176,10 @@ func (e *emulator) cleanUp(ctx context.Context) error {
 	if e.cmd != nil {
 		return nil
 	}
+	client := e.restClient()
+	defer client.CloseIdleConnections()
 	for first := 0; first < e.registered; first += bulkSize {
-		if err := e.bulk(ctx, "delete", first, min(first+bulkSize, e.registered)); err != nil {
+		if err := e.bulk(ctx, client, "delete", first, min(first+bulkSize, e.registered)); err != nil {
 			return err
 		}
 	}
@@ -169,7 +187,7 @@ func (e *emulator) cleanUp(ctx context.Context) error {
 }
 
 // bulk does one operation on devices first to end-1.
-func (e *emulator) bulk(ctx context.Context, mode string, first, end int) error {
+func (e *emulator) bulk(ctx context.Context, client *http.Client, mode string, first, end int) error {
 	items := make([]any, 0, bulkSize)
 	for i := first; i < end; i++ {
 		keys := map[string]string{"primaryKey": deviceKey, "secondaryKey": deviceKey}
@@ -189,7 +207,7 @@ func (e *emulator) bulk(ctx context.Context, mode string, first, end int) error 
 		return err
 	}
 	request.Header.Set("Authorization", claim.token)
-	_, err = do(&http.Client{Transport: &http.Transport{TLSClientConfig: e.tls, DisableKeepAlives: true}}, request)
+	_, err = do(client, request)
 	return err
 }
 

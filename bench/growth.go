@@ -17,6 +17,8 @@ const (
 	growthReaders = 8
 	// stuckAfter are so many events that what lies between such a reader and the server is full.
 	stuckAfter = 100_000
+	// leastFleet are the fewest registered devices whose memory can be told from what else the process does.
+	leastFleet = 10_000
 	// soakRows is how often a soak looks at the process.
 	soakRows = 10
 	// soakSlice is how many messages a soak sends between two looks at the clock.
@@ -111,7 +113,10 @@ func (b *bench) logStages() []stage {
 func (b *bench) fleetStages() (list []stage) {
 	for _, n := range b.fleets {
 		list = append(list, stage{kind: "registered devices", name: strconv.Itoa(n), grow: func(ctx context.Context, e *emulator) (func(), error) {
-			return func() {}, e.register(ctx, n)
+			if n < leastFleet {
+				return func() {}, e.register(ctx, n)
+			}
+			return func() {}, b.measureRegistration(ctx, e, n)
 		}})
 	}
 	return list

@@ -41,7 +41,7 @@ func (b *bench) measureManage(ctx context.Context) error {
 		return err
 	}
 	defer e.stop()
-	if err := b.measureRegistration(ctx, e); err != nil {
+	if err := b.measureRegistration(ctx, e, b.registered); err != nil {
 		return err
 	}
 	list := b.exchanges(e)
@@ -69,8 +69,8 @@ func (b *bench) measureManage(ctx context.Context) error {
 	return nil
 }
 
-// measureRegistration registers the devices that are asked about, a hundred in a request, and notes what they cost.
-func (b *bench) measureRegistration(ctx context.Context, e *emulator) error {
+// measureRegistration registers devices until there are so many, a hundred in a request, and notes what they cost.
+func (b *bench) measureRegistration(ctx context.Context, e *emulator, devices int) error {
 	before, err := b.settled(e.process)
 	if err != nil {
 		return err
@@ -79,22 +79,23 @@ func (b *bench) measureRegistration(ctx context.Context, e *emulator) error {
 	if err != nil {
 		return err
 	}
+	n := float64(devices - e.registered)
 	begin := time.Now()
-	if err := e.register(ctx, b.registered); err != nil {
+	if err := e.register(ctx, devices); err != nil {
 		return err
 	}
-	r := registrationFigures{Devices: b.registered, Seconds: time.Since(begin).Seconds()}
+	r := registrationFigures{Devices: devices, Seconds: time.Since(begin).Seconds()}
 	after, err := e.cpu()
 	if err != nil {
 		return err
 	}
-	r.CPUMicros = float64((after - cpu).Microseconds()) / float64(b.registered)
+	r.CPUMicros = float64((after - cpu).Microseconds()) / n
 	settled, err := b.settled(e.process)
 	if err != nil {
 		return err
 	}
-	r.Bytes = float64(settled.Resident-before.Resident) / float64(b.registered)
-	b.report.Registration = &r
+	r.Bytes = float64(settled.Resident-before.Resident) / n
+	b.report.Registration = append(b.report.Registration, r)
 	return nil
 }
 

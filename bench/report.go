@@ -14,18 +14,18 @@ import (
 
 // report is everything that was measured; its JSON form is what -json prints.
 type report struct {
-	Environment  environment          `json:"environment"`
-	Startup      []series             `json:"startup,omitempty"` // milliseconds from exec to the first 200 of GET /readyz
-	Idle         []idleFigures        `json:"idle,omitempty"`    // ready, and nobody connected
-	Devices      []crowdFigures       `json:"devices,omitempty"` // idle MQTT devices over TLS
-	Registration *registrationFigures `json:"registration,omitempty"`
-	Manage       []manageFigures      `json:"manage,omitempty"`
-	Backend      []backendFigures     `json:"backend,omitempty"`
-	Telemetry    []costFigures        `json:"telemetry,omitempty"` // microseconds of the server's CPU time per acknowledged message
-	Growth       []growthFigures      `json:"growth,omitempty"`
-	Soak         []soakFigures        `json:"soak,omitempty"`
-	Abuse        []abuseFigures       `json:"abuse,omitempty"`
-	UnderLoad    *loadFigures         `json:"afterLoad,omitempty"`
+	Environment  environment           `json:"environment"`
+	Startup      []series              `json:"startup,omitempty"` // milliseconds from exec to the first 200 of GET /readyz
+	Idle         []idleFigures         `json:"idle,omitempty"`    // ready, and nobody connected
+	Devices      []crowdFigures        `json:"devices,omitempty"` // idle MQTT devices over TLS
+	Registration []registrationFigures `json:"registration,omitempty"`
+	Manage       []manageFigures       `json:"manage,omitempty"`
+	Backend      []backendFigures      `json:"backend,omitempty"`
+	Telemetry    []costFigures         `json:"telemetry,omitempty"` // microseconds of the server's CPU time per acknowledged message
+	Growth       []growthFigures       `json:"growth,omitempty"`
+	Soak         []soakFigures         `json:"soak,omitempty"`
+	Abuse        []abuseFigures        `json:"abuse,omitempty"`
+	UnderLoad    *loadFigures          `json:"afterLoad,omitempty"`
 }
 
 type environment struct {
@@ -96,7 +96,7 @@ type costFigures struct {
 // registrationFigures are what registering devices in bulk costs.
 type registrationFigures struct {
 	Devices   int     `json:"devices"`
-	Seconds   float64 `json:"seconds"`   // for all, one request after the other
+	Seconds   float64 `json:"seconds"`   // for all
 	CPUMicros float64 `json:"cpuMicros"` // of the server, per device
 	Bytes     float64 `json:"bytes"`     // resident, per device with an empty twin
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -161,10 +162,20 @@ func (b *bench) startAzurite(round int) (time.Duration, error) {
 		}
 	}
 	took := time.Since(begin)
-	b.report.Environment.peer("Azurite " + b.azurite)
+	b.report.Environment.peer("Azurite " + b.azuriteVersion())
 	m, err := p.memory()
 	b.report.idle("Azurite", m)
 	return took, err
+}
+
+// azuriteVersion is that of the package that azurite.js belongs to, or where that lies.
+func (b *bench) azuriteVersion() string {
+	var about struct{ Version string }
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(b.azurite), "../../package.json"))
+	if err != nil || json.Unmarshal(text, &about) != nil || about.Version == "" {
+		return b.azurite
+	}
+	return about.Version
 }
 
 // awaitTLS waits until a TLS handshake succeeds.

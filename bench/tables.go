@@ -172,7 +172,7 @@ func spread(s series) string { return fmt.Sprintf("%.2f (%.2f..%.2f)", s.Median,
 
 func (r *report) registrationTable() table {
 	t := table{title: "devices registered, 100 in a request", head: []string{"devices", "seconds", "server CPU for each (us)", "bytes resident for each"}}
-	if g := r.Registration; g != nil {
+	for _, g := range r.Registration {
 		t.row("%d|%.1f|%.1f|%.0f", g.Devices, g.Seconds, g.CPUMicros, g.Bytes)
 	}
 	return t
