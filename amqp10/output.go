@@ -2,6 +2,7 @@ package amqp10
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -61,6 +62,9 @@ func (c *Conn) held() bool {
 // write is the writer goroutine. It ends when there is nothing left to write and no note left to run.
 func (c *Conn) write() {
 	defer c.writers.Done()
+	if c.noted.Load() {
+		runtime.Gosched() // events that are about to be stored leave with the one that this is about
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for noted := false; ; {

@@ -45,7 +45,7 @@ func (c *connection) connect(pk *packets.Packet) error {
 	if err := c.open(user, string(p.Password)); err != nil {
 		return err
 	}
-	c.patience = patience(p.Keepalive)
+	c.wait(patience(p.Keepalive))
 	present := c.inherit(p.Clean)
 	if err := c.send([]byte{packets.Connack << 4, 2, present, connackAccepted}); err != nil {
 		return err

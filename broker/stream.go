@@ -25,14 +25,18 @@ const (
 	// maxBacklog is how many bytes may wait for the peer before one more push makes it a slow consumer, which is cut: room for a hundred direct
 	// methods of full size, and for all cloud-to-device messages that are ever on their way.
 	maxBacklog = 16 << 20
+	// readSlack and maxSlack bound how much more patient a stream may be than it has to be, as a part of its patience and by themselves:
+	// deadlines cost, and are not set for less.
+	readSlack = 64
+	maxSlack  = time.Second
 	// keepBuffer is the largest write buffer that goes back to the pool.
 	keepBuffer = 64 << 10
 )
 
-// stream is a connection with its deadlines, which gathers what is written: packets are appended to a buffer, and a
-// goroutine that lives only as long as the buffer is not empty hands them on, so that everything that became ready meanwhile
-// goes out in one write. Answers are set on their way when the reader is about to wait for the peer, so that a burst of
-// messages is acknowledged by one write; pushed messages at once.
+// stream is a connection with its deadlines, which gathers what is written: packets are appended to a buffer, so that everything that
+// became ready meanwhile goes out in one write. Answers go out when the reader is about to wait for the peer, so that a burst of messages
+// is acknowledged by one write: the reader writes them itself where the connection can tell that it is about to wait. Otherwise, and for
+// pushed messages, which go at once, a goroutine writes that lives only as long as the buffer is not empty.
 //
 // read and send belong to the reading goroutine; the other methods to any.
 type stream struct {
@@ -54,6 +58,8 @@ type stream struct {
 	finished bool
 
 	writeArmed time.Time // when the write deadline was set
+	readArmed  time.Time // when the read deadline was set; only read uses it
+	tells      bool      // the connection calls idle
 }
 
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
@@ -62,20 +68,54 @@ func (s *stream) init(c *door.Conn, patience, stall time.Duration) {
 	s.conn, s.patience, s.stall = c, patience, stall
 	s.done = make(chan struct{})
 	s.room.L = &s.mu
+	s.tells = c.OnIdle(s.idle)
 }
 
 // read reads what the peer sent. Before it waits it sets the gathered answers on their way.
 func (s *stream) read(p []byte) (int, error) {
 	s.mu.Lock()
-	if s.out != nil {
+	if s.out != nil && !s.tells {
 		s.startFlush()
 	}
-	if s.rearm && !s.closing {
-		s.rearm = false
-		_ = s.conn.SetReadDeadline(clock.Wall().Add(s.patience))
-	}
+	s.armRead()
 	s.mu.Unlock()
 	return s.conn.Read(p)
+}
+
+// armRead sets the read deadline when a packet begins and the last one is used up by a part that does not matter: by so much more the
+// peer may be late. The caller holds mu.
+func (s *stream) armRead() {
+	if !s.rearm || s.closing {
+		return
+	}
+	s.rearm = false
+	now, slack := clock.Wall(), min(s.patience/readSlack, maxSlack)
+	if now.Sub(s.readArmed) <= slack {
+		return
+	}
+	s.readArmed = now
+	_ = s.conn.SetReadDeadline(now.Add(s.patience + slack))
+}
+
+// wait sets how long the peer may take from its next packet on.
+func (s *stream) wait(patience time.Duration) {
+	s.patience, s.readArmed = patience, time.Time{}
+}
+
+// idle writes what has been gathered, on the goroutine that reads, which is about to wait for the peer: another goroutine would only have to
+// be woken for it. It leaves to flush what that would take care of anyway, and what ends the connection, which must not be closed here.
+func (s *stream) idle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out == nil || s.flushing || s.finished {
+		return
+	}
+	s.flushing = true
+	s.writeOut()
+	s.flushing = false
+	if s.out != nil || s.after != nil || s.closing || s.failed != nil {
+		s.startFlush()
+	}
 }
 
 // send takes a whole packet, which is on its way by the next read or close. It waits only while the peer leaves highWater
@@ -183,27 +223,32 @@ func (s *stream) flush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.failed == nil && (s.out != nil || s.after != nil) {
-		batch, after := s.out, s.after
-		s.out, s.after = nil, nil
-		if batch != nil {
-			s.writing = int32(len(*batch))
-		}
-		s.mu.Unlock()
-		err := s.write(batch)
-		recycle(batch)
-		if err == nil {
-			for _, f := range after {
-				f()
-			}
-		}
-		s.mu.Lock()
-		s.failed, s.slow, s.writing = err, s.slow || isTimeout(err) && !s.closing, 0
-		s.room.Broadcast()
+		s.writeOut()
 	}
 	s.flushing = false
 	if s.closing || s.failed != nil {
 		s.finish()
 	}
+}
+
+// writeOut writes what waits. The caller holds mu, which is free meanwhile, and is the only one to write.
+func (s *stream) writeOut() {
+	batch, after := s.out, s.after
+	s.out, s.after = nil, nil
+	if batch != nil {
+		s.writing = int32(len(*batch))
+	}
+	s.mu.Unlock()
+	err := s.write(batch)
+	recycle(batch)
+	if err == nil {
+		for _, f := range after {
+			f()
+		}
+	}
+	s.mu.Lock()
+	s.failed, s.slow, s.writing = err, s.slow || isTimeout(err) && !s.closing, 0
+	s.room.Broadcast()
 }
 
 // finish closes the connection, once: politely when all has been said, else at once. The caller holds mu.

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/iolite-emulator/iolite/clock"
+	"github.com/iolite-emulator/iolite/door"
 	"github.com/iolite-emulator/iolite/hub"
 )
 
@@ -92,5 +94,69 @@ func TestAClientThatReadsNoTwinIsCut(t *testing.T) {
 	// One chunk hangs in the write, another one waits with one answer too many, and the inbox holds what was read with the last request.
 	if most := (2*highWater+28000)/28000 + 2; sent > most {
 		t.Errorf("%d requests were taken from a client that does not read, want at most %d", sent, most)
+	}
+}
+
+// The same where the reader writes the answers itself: it waits for the client within a read, and the end of the connection comes from elsewhere.
+func TestAClientThatReadsNoTwinIsCutOnTCP(t *testing.T) {
+	r := newRig(t, impatient(connectTimeout, 500*time.Millisecond))
+	r.desire(device("d1"), "{"+members(7, 4000)+"}")
+	c := r.connect("d1")
+	c.subscribe(0, twinFilter)
+	request := encode(t, get("1"))
+	for {
+		if _, err := c.conn.Write(request); err != nil {
+			break
+		}
+	}
+	r.expectRule("slow-consumer")
+	r.eventually("the end of the session", func() bool { return len(r.hub.Connections()) == 0 })
+}
+
+// pacer is a connection that is always at rest, and knows its read deadline.
+type pacer struct {
+	net.Conn
+	deadline time.Time
+	set      int
+}
+
+func (p *pacer) SetReadDeadline(t time.Time) error {
+	p.deadline = t
+	p.set++
+	return nil
+}
+
+func (p *pacer) Read([]byte) (int, error) { return 0, nil }
+
+// A deadline is set for few packets only, and yet none comes before the packet's patience has passed, or much later.
+func TestReadDeadlinesAreSeldomSetAndNeverEarly(t *testing.T) {
+	p := new(pacer)
+	var s stream
+	s.init(door.Wrap(p, door.MQTT), 20*time.Second, time.Minute)
+	read := func(patience time.Duration) {
+		t.Helper()
+		before := clock.Wall()
+		s.rearm = true
+		if _, err := s.read(nil); err != nil {
+			t.Fatal(err)
+		}
+		if early, late := before.Add(patience), clock.Wall().Add(patience+maxSlack); p.deadline.Before(early) || p.deadline.After(late) {
+			t.Errorf("the deadline is %v after the read began, want %v", p.deadline.Sub(before), patience)
+		}
+	}
+	read(20 * time.Second)
+	for range 1000 {
+		read(20 * time.Second)
+	}
+	if p.set > 100 {
+		t.Errorf("%d deadlines for 1,000 packets", p.set)
+	}
+	s.wait(time.Hour) // a CONNECT with a long keep-alive
+	read(time.Hour)
+	s.wait(time.Second) // and with a short one
+	read(time.Second)
+	set := p.set
+	if _, err := s.read(nil); err != nil || p.set != set {
+		t.Error("a part of a packet moved its deadline")
 	}
 }

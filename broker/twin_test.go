@@ -307,6 +307,7 @@ func TestKeptSubscriptionsBringTwinsAndMethodsAgain(t *testing.T) {
 	c := r.connect("d1")
 	c.subscribe(1, twinFilter, desiredFilter, methodsFilter)
 	c.disconnect()
+	r.eventually("the end of the session", func() bool { return len(r.hub.Connections()) == 0 })
 	r.desire(device("d1"), `{"missed":1}`)
 	if _, err := r.invoke(device("d1"), "reboot", ""); errorCode(err) != hub.CodeDeviceNotOnline {
 		t.Errorf("a call while the device is away ended with %v", err)

@@ -13,13 +13,14 @@ type Conn struct {
 	net.Conn
 	door Door
 	tls  *tls.ConnectionState // nil without TLS
-	raw  net.Conn             // the TCP connection below TLS and WebSocket, for Cut
+	raw  net.Conn             // the TCP connection below TLS and WebSocket, for Cut and OnIdle
 	in   atomic.Int64
 	out  atomic.Int64
 }
 
 // Wrap dresses an established connection. A *tls.Conn must have finished its handshake.
 func Wrap(nc net.Conn, d Door) *Conn {
+	nc = dress(nc)
 	c := &Conn{Conn: nc, door: d, raw: nc}
 	if t, ok := nc.(*tls.Conn); ok {
 		state := t.ConnectionState()
@@ -70,10 +71,16 @@ func (c *Conn) CloseWrite() error {
 	return half.CloseWrite()
 }
 
+// OnIdle has f called before a Read waits for the peer, on the goroutine that reads, once the kernel has said that nothing is there: the
+// moment to send the answers to all that was. f may write to the connection; it must not read from it, and must not close it, which would
+// wait for the read that it is part of. To be called before that goroutine's first Read. It reports whether the connection can tell:
+// only TCP can, whatever is carried in it.
+func (c *Conn) OnIdle(f func()) bool { return onIdle(c.raw, f) }
+
 // Cut drops the connection without a goodbye of any protocol: pending data is discarded and TCP sends a reset. It does
 // not block and may be called from any goroutine, more than once.
 func (c *Conn) Cut() {
-	if t, ok := c.raw.(*net.TCPConn); ok {
+	if t, ok := c.raw.(interface{ SetLinger(int) error }); ok {
 		_ = t.SetLinger(0) // the reset is a courtesy; closing is what counts
 	}
 	_ = c.raw.Close()

@@ -93,6 +93,7 @@ func (l *Listener) accept(head func(*Conn)) {
 // welcome takes one connection from TCP to its head. The head gets a goroutine of its own: a goroutine keeps the stack that it once
 // needed, a handshake needs much, and a head may wait for days.
 func (l *Listener) welcome(nc net.Conn, head func(*Conn)) {
+	nc = dress(nc)
 	c := &Conn{Conn: nc, raw: nc, door: l.door}
 	if !l.track(c) {
 		_ = nc.Close()
