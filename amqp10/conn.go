@@ -39,8 +39,9 @@ const (
 
 // Conn is one client's connection.
 //
-// The goroutine of ServeConn reads. A writer goroutine is started when there is something to write and ends when there is
-// not. Lock order: calls before mu; neither is held while reading or writing the socket.
+// The goroutine of ServeConn reads. Where the connection tells it that it is about to wait for the client, it writes what it
+// has caused itself. Whatever else there is to write, a writer goroutine does, which is started then and ends when there is
+// nothing left. Lock order: calls before mu; neither is held while reading or writing the socket.
 type Conn struct {
 	cfg   *Config
 	nc    net.Conn
@@ -50,7 +51,10 @@ type Conn struct {
 
 	in        input         // the reader's
 	fresh     bool          // something was read since lastRead was set
+	tells     bool          // nc calls idle
+	unrested  int           // bytes read since the last rest; the reader's
 	events    []settlement  // the reader's scratch
+	spare     *Delivery     // one that was lent, to be used again; the reader's
 	lastRead  atomic.Int64  // when the last whole frame arrived
 	lastWrite atomic.Int64  // when the last write began
 	deadline  time.Duration // the write deadline set on nc; the writer's
@@ -126,11 +130,17 @@ func (c *Conn) Abort() {
 // cut drops the socket because of err; the reader notices and ends.
 func (c *Conn) cut(err error) {
 	c.mu.Lock()
+	c.fail(err)
+	c.mu.Unlock()
+	c.nc.Close()
+}
+
+// fail notes that the connection is broken because of err; the socket is still to be dropped. mu is held.
+func (c *Conn) fail(err error) {
 	if !c.broken {
 		c.broken, c.cause = true, err
 	}
-	c.mu.Unlock()
-	c.nc.Close()
+	c.room.Broadcast()
 }
 
 // SetUserData keeps v with the connection for UserData.
@@ -149,6 +159,9 @@ func (c *Conn) UserData() any {
 
 // serve reads and handles frames until the connection is over. An error of type *Error is ours to report to the client.
 func (c *Conn) serve() error {
+	if nc, ok := c.nc.(idler); ok {
+		c.tells = nc.OnIdle(c.idle)
+	}
 	_ = c.nc.SetReadDeadline(clock.Wall().Add(c.cfg.HandshakeTimeout))
 	if err := c.handshake(); err != nil {
 		return err
@@ -206,26 +219,46 @@ func (c *Conn) fill(need int) error {
 	if c.shrink.CompareAndSwap(true, false) {
 		c.in.shrink()
 	}
-	c.rest()
-	err := c.in.fill(c.nc, need)
+	if (!c.tells || c.unrested >= maxUnrested) && c.rest() {
+		return net.ErrClosed
+	}
+	n, err := c.in.fill(c.nc, need)
 	c.reading.Store(true)
 	c.fresh = true
+	c.unrested += n
 	if errors.Is(err, io.EOF) && len(c.in.unread()) > 0 {
 		err = io.ErrUnexpectedEOF
 	}
 	return err
 }
 
-// rest is called by the reader before it waits: from now on, others must start the writer themselves. A client that
-// sends without reading what we answer is left waiting here.
-func (c *Conn) rest() {
+// idler is a connection that can tell when a read is about to wait: see door.Conn.OnIdle.
+type idler interface{ OnIdle(f func()) bool }
+
+// idle is called within a read of the reader, which is about to wait. The socket cannot be closed here: that would wait for the
+// read to be over.
+func (c *Conn) idle() {
+	if c.rest() {
+		_ = c.nc.SetReadDeadline(c.start) // which is past: the read is over
+	}
+}
+
+// rest is called by the reader before it waits, or when it has read much without waiting. What there is to write, it writes
+// itself if that is little, for then it hardly ever takes long; from now on, others must start the writer. A client that
+// sends without reading what we answer is left waiting here. It says whether the connection is broken.
+func (c *Conn) rest() (broken bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.unrested = 0
+	if c.tells {
+		c.writeSelf()
+	}
 	c.reading.Store(false)
 	c.signal()
 	for c.pending() > 4*c.cfg.MaxOutput && !c.broken {
 		c.room.Wait()
 	}
+	return c.broken
 }
 
 // finish ends the connection for err, the result of serve: says goodbye if we owe it, drops the socket and tells the

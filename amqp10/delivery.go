@@ -5,7 +5,7 @@ package amqp10
 // neighbours have the same outcome. When the link uses receiver settle mode second the outcome is sent unsettled and the
 // client settles.
 type Delivery struct {
-	// Payload is the encoded message, all sections. It belongs to whoever received the delivery.
+	// Payload is the encoded message, all sections. It belongs to whoever received the delivery, unless the link lends it.
 	Payload []byte
 	// Format is the message-format: 0, or for instance BatchFormat.
 	Format uint32

@@ -137,6 +137,15 @@ type script struct {
 	cut int // size of the pieces it is read in
 	out []byte
 	c   *Conn
+
+	tells bool // like door.Conn; every other read waits then
+	reads int
+	idle  func()
+}
+
+func (s *script) OnIdle(f func()) bool {
+	s.idle = f
+	return s.tells
 }
 
 // Read lets the writer finish first: a client sends transfers only once it has read that it has credit.
@@ -145,6 +154,9 @@ func (s *script) Read(b []byte) (int, error) {
 		s.c.mu.Lock()
 		writing = s.c.writing
 		s.c.mu.Unlock()
+	}
+	if s.reads++; s.tells && s.reads%2 == 0 {
+		s.idle()
 	}
 	if len(s.in) == 0 {
 		return 0, io.EOF
@@ -167,6 +179,7 @@ func (s *script) SetWriteDeadline(time.Time) error { return nil }
 type nullPeer struct {
 	attached, detached int
 	begun, closed      int
+	lends              bool
 }
 
 func (p *nullPeer) SASL(string, []byte) SASLCode { return SASLOK }
@@ -178,6 +191,9 @@ func (p *nullPeer) Attach(l *Link) (Node, *Error) {
 		return nil, &Error{Condition: CondNotFound}
 	}
 	p.attached++
+	if p.lends {
+		l.LendDeliveries()
+	}
 	return p, nil
 }
 func (p *nullPeer) Detached(*Link, *Error) { p.detached++ }
@@ -212,14 +228,16 @@ func FuzzConn(f *testing.F) {
 	add(1, transfer(0, 0), more(0, 1), last(0), fr(0, descDisposition, false, uint32(0), uint32(9), true))
 	add(1, grant(0, 5, 0, 9, nil, true, true), fr(0, descDisposition, true, uint32(0), uint32(9), nil, Described{uint64(descAccepted), List{}}))
 	add(1, grant(0, 1, 0, 9), grant(1, 100, 0, 9), fr(0, descDetach, uint32(1)), attachReceiver("again", 1, 0), fr(0, descEnd), begin(0))
+	add(3, transfer(0, 0), transfer(0, 1), transfer(0, 2), transfer(0, 3))
+	add(7, transfer(0, 0), more(0, 1), last(0), transfer(0, 2), transfer(0, 3, nil, true))
 	add(1, attachSender("s", 5), begin(1), fr(1, descEnd), fr(0, descClose), begin(2))
 	f.Fuzz(func(t *testing.T, mode byte, cut uint8, b []byte) {
-		s := &script{cut: int(cut) + 1}
+		s := &script{cut: int(cut) + 1, tells: mode&2 != 0}
 		if mode%2 == 1 {
 			s.in = append(append(s.in, amqpHeader...), opened...)
 		}
 		s.in = append(s.in, b...)
-		p := new(nullPeer)
+		p := &nullPeer{lends: mode&4 != 0}
 		c := newConn(&NewServer(Config{CreditWindow: 3, IncomingWindow: 8, MaxUnsettledPerLink: 6, MaxMessageSize: 1000, firstID: 1<<32 - 2}).cfg, s, p)
 		s.c = c
 		c.finish(c.serve())

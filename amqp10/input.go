@@ -22,8 +22,9 @@ func (in *input) consume(n int) {
 	}
 }
 
-// fill reads once, making room for need bytes from r on. Everything cut from the buffer before becomes invalid.
-func (in *input) fill(nc net.Conn, need int) error {
+// fill reads once, making room for need bytes from r on, and returns how many it read. Everything cut from the buffer before
+// becomes invalid.
+func (in *input) fill(nc net.Conn, need int) (int, error) {
 	in.reserve(need)
 	n, err := nc.Read(in.buf[in.w:])
 	in.w += n
@@ -31,9 +32,9 @@ func (in *input) fill(nc net.Conn, need int) error {
 		if in.w == len(in.buf) && len(in.buf) < largeInput {
 			in.resize(4 * len(in.buf))
 		}
-		return nil
+		return n, nil
 	}
-	return err
+	return 0, err
 }
 
 func (in *input) reserve(need int) {

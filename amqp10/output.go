@@ -12,6 +12,8 @@ import (
 const (
 	maxWrite    = 64 << 10  // of one write: a WebSocket client of Java buffers 65 KiB
 	eagerOutput = 32 << 10  // not to be held back until the reader rests
+	selfOutput  = 4 << 10   // the reader writes no more than this itself
+	maxUnrested = 64 << 10  // the reader rests after so many bytes even if there is more to be read
 	keptBuffer  = 512 << 10 // larger buffers are left to the garbage collector
 )
 
@@ -71,7 +73,11 @@ func (c *Conn) write() {
 		c.gather()
 		switch {
 		case c.out != nil && !c.broken:
-			c.flush()
+			if c.flush() != nil {
+				c.mu.Unlock()
+				c.nc.Close()
+				c.mu.Lock()
+			}
 			if c.held() { // only after a write: a reader that never rests for long must not starve the client
 				c.writing = false
 				return
@@ -89,22 +95,39 @@ func (c *Conn) write() {
 	}
 }
 
-// flush writes the output. mu is held, but not meanwhile.
-func (c *Conn) flush() {
+// writeSelf has the reader write, if there is little and nobody else is writing. mu is held, but not meanwhile.
+func (c *Conn) writeSelf() {
+	if c.writing || c.broken || c.phase == phaseEnded {
+		return
+	}
+	c.gather()
+	if c.out == nil || len(c.out.b) > selfOutput {
+		return
+	}
+	c.writing = true
+	_ = c.flush() // idle notices
+	c.writing = false
+}
+
+// flush writes the output. mu is held, but not meanwhile. After an error the connection is broken, and the socket is still to be
+// dropped.
+func (c *Conn) flush() error {
 	out := c.out
 	c.out, c.inFlight = nil, len(out.b)
 	c.mu.Unlock()
-	if err := c.writeAll(out.b); err != nil {
-		c.cut(fmt.Errorf("amqp10: write: %w", err))
-	}
+	err := c.writeAll(out.b)
 	if cap(out.b) <= keptBuffer {
 		out.b = out.b[:0]
 		buffers.Put(out)
 	}
 	c.mu.Lock()
 	c.inFlight = 0
+	if err != nil {
+		c.fail(fmt.Errorf("amqp10: write: %w", err))
+	}
 	c.wakeSenders()
 	c.room.Broadcast()
+	return err
 }
 
 // writeAll writes b. The deadline is pushed on only when half of it is used up, since that costs more than it should.

@@ -20,8 +20,26 @@ func (c *Conn) onTransfer(channel uint16, d *decoder) *Error {
 			node.Receive(l, delivery)
 		}
 		c.calls.Unlock()
+		c.reclaim(l, delivery)
 	}
 	return perr
+}
+
+// reclaim takes back a delivery that was lent and is over.
+func (c *Conn) reclaim(l *Link, d *Delivery) {
+	if l.lends && !d.second && (d.done || d.presettled) {
+		d.Payload = nil // perhaps a buffer that will be given back
+		c.spare = d
+	}
+}
+
+// delivery returns one to fill in. mu is held, by the reader.
+func (c *Conn) delivery() *Delivery {
+	if d := c.spare; d != nil {
+		c.spare = nil
+		return d
+	}
+	return new(Delivery)
 }
 
 func (c *Conn) transferred(channel uint16, p *transferFrame, payload []byte) (*Link, *Delivery, *Error) {
@@ -91,7 +109,8 @@ func (l *Link) newDelivery(p *transferFrame) *Delivery {
 		s.fail(CondInvalidField, "delivery-tag longer than 32 bytes")
 		return nil
 	}
-	d := &Delivery{Format: p.format, link: l, id: p.deliveryID.v, second: l.rcv == RcvSecond}
+	d := s.conn.delivery()
+	*d = Delivery{Format: p.format, link: l, id: p.deliveryID.v, second: l.rcv == RcvSecond}
 	d.tagLen = uint8(copy(d.tag[:], p.tag))
 	if !s.received.add(d.id, d) {
 		s.fail(CondInvalidField, fmt.Sprintf("delivery-id %d is not after the one before", d.id))
@@ -122,7 +141,11 @@ func (l *Link) gather(d *Delivery, more bool, payload []byte) *Error {
 	} else {
 		c.partial -= len(d.Payload)
 	}
-	d.Payload = append(d.Payload, payload...)
+	if l.lends && !more && d.Payload == nil {
+		d.Payload = payload // what was read, and stands there until more is
+	} else {
+		d.Payload = append(d.Payload, payload...)
+	}
 	return nil
 }
 

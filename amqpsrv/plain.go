@@ -202,7 +202,7 @@ func expiry(t amqp10.Timestamp) time.Time {
 	return t.Time()
 }
 
-// inPlace is b as a string that shares its memory. The payload of a delivery is never written to.
+// inPlace is b as a string that shares its memory: valid as long as the delivery whose payload it is from.
 func inPlace(b []byte) string {
 	return unsafe.String(unsafe.SliceData(b), len(b))
 }

@@ -29,6 +29,7 @@ func (p *peer) attachTelemetry(l *amqp10.Link, a address) (amqp10.Node, *amqp10.
 		return nil, err
 	}
 	l.SetMaxMessageSize(maxTelemetry)
+	l.LendDeliveries()
 	return &telemetry{p: p, unit: u}, nil
 }
 
@@ -42,8 +43,9 @@ func (t *telemetry) Receive(_ *amqp10.Link, d *amqp10.Delivery) {
 	t.p.settle(d, err)
 }
 
-// forget lets go of the payload, and of memory that only a large batch needs.
+// forget lets go of the payload, which was lent, and of memory that only a large batch needs.
 func (t *telemetry) forget() {
+	t.plain, t.message = plain{}, amqp10.Message{}
 	clear(t.messages)
 	clear(t.properties)
 	if cap(t.messages) > 64 || cap(t.properties) > 256 {

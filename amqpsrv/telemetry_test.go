@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
+	"fmt"
 	"math/big"
 	"net"
 	"strings"
@@ -356,4 +357,34 @@ func TestX509(t *testing.T) {
 	}
 	_, err = connect(other, nil).NewSender(r.ctx(), "/devices/x1/messages/events", nil)
 	r.wantRefusal(err, amqp.ErrCondUnauthorizedAccess)
+}
+
+// TestMessagesOfOneReadAreKeptApart: payloads are lent, and the next ones are read into the same memory. What is read otherwise than in
+// place (values that are no text) is no exception.
+func TestMessagesOfOneReadAreKeptApart(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	c := rawOpen(t, r.dial(), 65536)
+	c.put(r, r.device("d1"))
+	c.attachSender(0, "telemetry", 2, "/devices/d1/messages/events")
+	const n = 200
+	var want, got []string
+	for i := range uint32(n) {
+		digits := fmt.Sprintf("%03d", i)
+		m := text("body " + digits)
+		m.Properties = &amqp10.Properties{MessageID: "id-" + digits, ContentType: "type/" + digits}
+		m.ApplicationProperties = amqp10.Map{{Key: "name" + digits, Value: "value" + digits}}
+		if i%3 == 0 {
+			m.ApplicationProperties = append(m.ApplicationProperties, amqp10.Entry{Key: "number", Value: int32(i)})
+		}
+		c.transfer(0, 2, 1+i, 0, encoded(t, m))
+		want = append(want, fmt.Sprintf("body %s id-%s type/%s name%s=value%s", digits, digits, digits, digits, digits))
+	}
+	for !c.settledTo(n) {
+	}
+	for _, e := range r.events() {
+		got = append(got, fmt.Sprintf("%s %s %s %s=%s", e.Body, e.MessageID, e.ContentType, e.Properties[0].Name, e.Properties[0].Value))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
 }

@@ -33,8 +33,8 @@ var budgets = []struct {
 }{
 	{"mqtt", flood, 0.27}, {"mqtt", each, 0.38}, {"mqtt", one, 4},
 	{"mqtt-ws", flood, 1.39}, {"mqtt-ws", each, 1.51}, {"mqtt-ws", one, 7},
-	{"amqp", flood, 2.21}, {"amqp", each, 2.32}, {"amqp", one, 5},
-	{"amqp-50-links", flood.times(50), 2.05}, {"amqp-50-links", each.times(50), 2.18},
+	{"amqp", flood, 0.21}, {"amqp", each, 0.32}, {"amqp", one, 3},
+	{"amqp-50-links", flood.times(50), 0.05}, {"amqp-50-links", each.times(50), 0.18},
 	{"https", one, 27.01},
 	{"hub", one, 0.02}, // hub.DeviceSession.SendTelemetry alone
 }

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -43,6 +44,7 @@ func (l *routeLog) invalid(e *store.Event, endpoint string) {
 	})
 }
 
+// tell logs. A handler may keep the message id, whose memory the sender uses again.
 func (l *routeLog) tell(level slog.Level, text, operation string, e *store.Event, more ...any) {
-	l.log.Log(context.Background(), level, text, append([]any{"category", Routes, "operation", operation, "deviceId", e.DeviceID, "moduleId", e.ModuleID, "messageId", e.MessageID}, more...)...)
+	l.log.Log(context.Background(), level, text, append([]any{"category", Routes, "operation", operation, "deviceId", e.DeviceID, "moduleId", e.ModuleID, "messageId", strings.Clone(e.MessageID)}, more...)...)
 }
