@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/iolite-emulator/iolite/amqpsrv"
 	"github.com/iolite-emulator/iolite/blob"
 	"github.com/iolite-emulator/iolite/blobapi"
@@ -30,7 +28,6 @@ type Emulator struct {
 	clock   *clock.Clock
 	hub     *hub.Hub
 	ca      *certs.Authority
-	metrics *prometheus.Registry
 	seed    seedFile
 
 	broker *broker.Broker
@@ -87,7 +84,6 @@ func (e *Emulator) build() error {
 	if e.clock == nil {
 		e.clock = clock.New()
 	}
-	e.metrics = prometheus.NewRegistry()
 	roots := sync.OnceValue(e.roots)
 	blobs := blob.NewTrusting(roots)
 	storage, err := e.buildStorage(blobs)
@@ -96,7 +92,7 @@ func (e *Emulator) build() error {
 	}
 	e.hub, err = hub.New(hub.Config{
 		Name: hubName, Engine: store.NewMemory(store.MemoryOptions{Partitions: o.Partitions, EventBytes: o.EventBytes}),
-		Clock: e.clock, Logger: e.log, Metrics: e.metrics, AuthOff: o.AuthOff, CAs: o.CAs,
+		Clock: e.clock, Logger: e.log, AuthOff: o.AuthOff, CAs: o.CAs,
 		Poll: o.HTTPPoll, PollInterval: o.HTTPPollInterval, OnViolation: o.OnViolation, Retention: o.Retention, Blobs: blobs,
 		Routing: e.routing(), Sinks: e.sinks(roots), Storage: storage, UploadTTL: o.UploadTTL,
 	})

@@ -64,9 +64,13 @@ func (e *Emulator) buildStorage(c *blob.Client) (hub.Storage, error) {
 		}
 		e.blobs = disk
 	}
-	e.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "iolite_blob_bytes", Help: "Space that uploaded files take, overheads and uncommitted blocks included."}, e.blobBytes))
 	e.blobapi = blobapi.New(blobapi.Config{Blobs: e.blobs, Key: storageKey(), Container: o.StorageContainer, Clock: e.clock, Logger: e.log})
 	return &localStorage{blobs: e.blobs, container: o.StorageContainer, clock: e.clock, host: func() string { return e.hostPort(door.HTTPS, HTTPSPort) }}, nil
+}
+
+// blobMetric is the space that uploaded files take.
+func (e *Emulator) blobMetric() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "iolite_blob_bytes", Help: "Space that uploaded files take, overheads and uncommitted blocks included."}, e.blobBytes)
 }
 
 // blobBytes is what the metric shows.

@@ -43,16 +43,22 @@ type rig struct {
 	resetErr error
 }
 
+// metrics are those of the hub.
+func (r *rig) metrics() prometheus.Gatherer {
+	metrics := prometheus.NewRegistry()
+	must(r.t, r.hub.RegisterMetrics(metrics))
+	return metrics
+}
+
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{t: t, clock: clock.NewManual(start), ready: true}
 	logger := slog.New(slog.DiscardHandler)
-	metrics := prometheus.NewRegistry()
 	var err error
-	r.hub, err = hub.New(hub.Config{Engine: store.NewMemory(store.MemoryOptions{}), Clock: r.clock, Logger: logger, Metrics: metrics, AuthOff: true})
+	r.hub, err = hub.New(hub.Config{Engine: store.NewMemory(store.MemoryOptions{}), Clock: r.clock, Logger: logger, AuthOff: true})
 	must(t, err)
 	r.server = New(Config{
-		Hub: r.hub, Clock: r.clock, Logger: logger, Metrics: func() prometheus.Gatherer { return metrics }, Hosts: []string{"iolite.example"},
+		Hub: r.hub, Clock: r.clock, Logger: logger, Metrics: r.metrics, Hosts: []string{"iolite.example"},
 		Ready: func() bool { return r.ready }, Info: r.info, CAPEM: func() []byte { return []byte("-----BEGIN CERTIFICATE-----\n") },
 		Reset: func(ctx context.Context) error { return errors.Join(r.resetErr, r.hub.Reset(ctx)) },
 	})

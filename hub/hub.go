@@ -25,7 +25,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
 	"github.com/iolite-emulator/iolite/auth"
@@ -49,18 +48,17 @@ type Config struct {
 	Engine       store.Engine
 	Clock        *clock.Clock
 	Logger       *slog.Logger
-	Metrics      prometheus.Registerer // [none]
-	AuthOff      bool                  // accept any credential as whoever it claims to be
-	CAs          []*x509.Certificate   // that sign device certificates
-	Poll         PollMode              // [PollEnforce]
-	PollInterval time.Duration         // [25 minutes]
-	OnViolation  func(Violation)       // called for every poll violation, without locks [none]
-	Retention    time.Duration         // how long event hubs keep events, by Clock [1 day]
-	Blobs        Blobs                 // storage of import and export jobs [none: they are refused]
-	Storage      Storage               // where devices upload files to [none: uploads are refused]
-	UploadTTL    time.Duration         // life of the SAS URI of a file upload, 1 minute to 1 day [1 hour]
-	Routing      Routing               // that the hub begins with, and returns to when it is reset [everything to the built-in endpoint]
-	Sinks        Sinks                 // way to endpoints outside [none: messages for them wait]
+	AuthOff      bool                // accept any credential as whoever it claims to be
+	CAs          []*x509.Certificate // that sign device certificates
+	Poll         PollMode            // [PollEnforce]
+	PollInterval time.Duration       // [25 minutes]
+	OnViolation  func(Violation)     // called for every poll violation, without locks [none]
+	Retention    time.Duration       // how long event hubs keep events, by Clock [1 day]
+	Blobs        Blobs               // storage of import and export jobs [none: they are refused]
+	Storage      Storage             // where devices upload files to [none: uploads are refused]
+	UploadTTL    time.Duration       // life of the SAS URI of a file upload, 1 minute to 1 day [1 hour]
+	Routing      Routing             // that the hub begins with, and returns to when it is reset [everything to the built-in endpoint]
+	Sinks        Sinks               // way to endpoints outside [none: messages for them wait]
 }
 
 // Hub is one IoT Hub. All methods may be called from any goroutine.
@@ -137,13 +135,7 @@ func New(cfg Config) (*Hub, error) {
 		cfg: cfg, log: cfg.Logger, clock: cfg.Clock, registry: cfg.Engine.Registry(), twins: cfg.Engine.Twins(), events: cfg.Engine.Events(),
 		created: cfg.Clock.Now(), seed: maphash.MakeSeed(), gates: make([]gate, cfg.Engine.Events().Partitions()),
 	}
-	var err error
-	if h.metrics, err = newMetrics(cfg.Metrics, h.events, h.clock); err != nil {
-		return nil, err
-	}
-	if err := register(cfg.Metrics, []prometheus.Collector{documented{h.collect}}); err != nil {
-		return nil, err
-	}
+	h.metrics = newMetrics(h.events, h.clock)
 	h.quota.hub = h
 	h.quota.begin()
 	for i := range h.shards {

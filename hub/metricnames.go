@@ -2,6 +2,7 @@ package hub
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -109,40 +110,36 @@ var metricTable = []DocumentedMetric{
 // DocumentedMetrics returns the documented metrics that Iolite has, in the order of the article.
 func DocumentedMetrics() []DocumentedMetric { return slices.Clone(metricTable) }
 
-// metricRows finds a row of the table by its documented name.
-var metricRows = func() map[string]DocumentedMetric {
-	m := map[string]DocumentedMetric{}
-	for _, row := range metricTable {
-		m[row.Name] = row
-	}
-	return m
-}()
+// documentedMetric returns the row of the table with a documented name.
+func documentedMetric(name string) DocumentedMetric {
+	return metricTable[slices.IndexFunc(metricTable, func(m DocumentedMetric) bool { return m.Name == name })]
+}
 
 // help is what a scrape says of the series.
 func (m DocumentedMetric) help() string { return m.Help + " IoT Hub: " + m.Name + "." }
 
-// descriptions finds what Prometheus calls the description of a series by the documented name.
-var descriptions = func() map[string]*prometheus.Desc {
+// descriptions finds what Prometheus calls the description of a series by the documented name. A hub without metrics has no need of them.
+var descriptions = sync.OnceValue(func() map[string]*prometheus.Desc {
 	m := map[string]*prometheus.Desc{}
 	for _, row := range metricTable {
 		m[row.Name] = prometheus.NewDesc(row.Series, row.help(), row.Labels, nil)
 	}
 	return m
-}()
+})
 
 // collection is one scrape: it sends what the series are now.
 type collection struct{ to chan<- prometheus.Metric }
 
 func (c collection) counter(name string, value int64, labels ...string) {
-	c.to <- prometheus.MustNewConstMetric(descriptions[name], prometheus.CounterValue, float64(value), labels...)
+	c.to <- prometheus.MustNewConstMetric(descriptions()[name], prometheus.CounterValue, float64(value), labels...)
 }
 
 func (c collection) gauge(name string, value int64) {
-	c.to <- prometheus.MustNewConstMetric(descriptions[name], prometheus.GaugeValue, float64(value))
+	c.to <- prometheus.MustNewConstMetric(descriptions()[name], prometheus.GaugeValue, float64(value))
 }
 
 func (c collection) summary(name string, count uint64, sum float64, labels ...string) {
-	c.to <- prometheus.MustNewConstSummary(descriptions[name], count, sum, nil, labels...)
+	c.to <- prometheus.MustNewConstSummary(descriptions()[name], count, sum, nil, labels...)
 }
 
 // documented collects the documented series: whoever counts keeps plain numbers, which are read when somebody scrapes.
@@ -151,7 +148,7 @@ type documented struct{ collect func(collection) }
 // Describe implements prometheus.Collector.
 func (d documented) Describe(to chan<- *prometheus.Desc) {
 	for _, row := range metricTable {
-		to <- descriptions[row.Name]
+		to <- descriptions()[row.Name]
 	}
 }
 

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -32,10 +33,11 @@ type metrics struct {
 	bytes      atomic.Int64        // to and from devices, besides telemetry
 	units      atomic.Int64        // of the daily quota, besides telemetry
 	routing    *routingMetrics
+	collectors []prometheus.Collector // of Iolite's own metrics
 }
 
-// newMetrics registers the metrics with r, or with nobody when r is nil.
-func newMetrics(r prometheus.Registerer, events store.EventLog, c *clock.Clock) (*metrics, error) {
+// newMetrics makes the metrics; RegisterMetrics shows them to somebody.
+func newMetrics(events store.EventLog, c *clock.Clock) *metrics {
 	m := &metrics{
 		queued:     counter("iolite_c2d_queued_total", "Cloud-to-device messages accepted into a queue."),
 		delivered:  counter("iolite_c2d_delivered_total", "Deliveries of queued messages and feedback batches, repeated ones included."),
@@ -57,7 +59,8 @@ func newMetrics(r prometheus.Registerer, events store.EventLog, c *clock.Clock) 
 	for d := range m.sessions {
 		m.sessions[d] = sessions.WithLabelValues(door.Door(d).String())
 	}
-	return m, register(r, append(eventMetrics(events), m.queued, m.delivered, m.violations, m.uploads, settled, errs, sessions))
+	m.collectors = append(eventMetrics(events), m.queued, m.delivered, m.violations, m.uploads, settled, errs, sessions)
+	return m
 }
 
 func counter(name, help string) prometheus.Counter {
@@ -81,11 +84,10 @@ func eventMetrics(events store.EventLog) []prometheus.Collector {
 	}
 }
 
-func register(r prometheus.Registerer, collectors []prometheus.Collector) error {
-	if r == nil {
-		return nil
-	}
-	for _, c := range collectors {
+// RegisterMetrics registers the hub's metrics with r. Nobody should call it before somebody asks for
+// them: it would take a twentieth of the time from start to ready.
+func (h *Hub) RegisterMetrics(r prometheus.Registerer) error {
+	for _, c := range slices.Concat(h.metrics.collectors, []prometheus.Collector{documented{h.collect}}) {
 		if err := r.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}

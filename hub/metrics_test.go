@@ -44,8 +44,8 @@ func values(t *testing.T, r *prometheus.Registry) map[string]float64 {
 }
 
 func TestMetricsCountWhatHappens(t *testing.T) {
-	r := prometheus.NewRegistry()
-	h, _ := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	conn, _ := pipe(t, door.MQTT)
 	s := connect(t, h, "d", func(o *DeviceOptions) { o.Conn = conn })
 	connect(t, h, "e").Close()
@@ -79,9 +79,9 @@ func TestMetricsCountWhatHappens(t *testing.T) {
 }
 
 func TestMetricsOfTwoHubsDoNotMix(t *testing.T) {
-	r := prometheus.NewRegistry()
-	h, c := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
-	if _, err := New(Config{Engine: h.cfg.Engine, Clock: c, Logger: h.log, Metrics: r}); err == nil {
+	h, _ := newTestHub(t)
+	other, _ := newTestHub(t)
+	if other.RegisterMetrics(metricsOf(t, h)) == nil {
 		t.Error("a second hub took the first one's metrics")
 	}
 }
@@ -95,8 +95,8 @@ func scraped(t *testing.T, r *prometheus.Registry, prefix string) map[string]flo
 }
 
 func TestOperationsAreCountedByDoorAndResult(t *testing.T) {
-	r := prometheus.NewRegistry()
-	h, _ := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	conn, _ := pipe(t, door.AMQP)
 	s := connect(t, h, "d", func(o *DeviceOptions) { o.Conn = conn })
 	responder(t, s, 200)
@@ -153,8 +153,8 @@ func TestOperationsAreCountedByDoorAndResult(t *testing.T) {
 }
 
 func TestTheDailyQuotaBeginsAnewAtMidnight(t *testing.T) {
-	r := prometheus.NewRegistry()
-	h, c := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	h, c := newTestHub(t)
+	r := metricsOf(t, h)
 	s := connect(t, h, "d")
 	if err := s.SendTelemetry(ctx, Telemetry{Body: make([]byte, quotaUnit+1)}, Telemetry{}); err != nil {
 		t.Fatal(err)
@@ -180,8 +180,8 @@ func TestTheDailyQuotaBeginsAnewAtMidnight(t *testing.T) {
 
 // TestEveryDocumentedMetricIsThereFromTheStart protects dashboards and alerts: a series that appears with its first event has no rate.
 func TestEveryDocumentedMetricIsThereFromTheStart(t *testing.T) {
-	r := prometheus.NewRegistry()
-	newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -199,8 +199,8 @@ func TestEveryDocumentedMetricIsThereFromTheStart(t *testing.T) {
 
 // TestNoTelemetryIsCountedTwiceOrLost has scrapes and the ends of sessions come between messages.
 func TestNoTelemetryIsCountedTwiceOrLost(t *testing.T) {
-	r := prometheus.NewRegistry()
-	h, _ := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	const devices, messages = 4, 500
 	var senders sync.WaitGroup
 	for i := range devices {
@@ -246,8 +246,8 @@ func TestNoTelemetryIsCountedTwiceOrLost(t *testing.T) {
 }
 
 func TestAFullMeterIsEmptied(t *testing.T) {
-	r := prometheus.NewRegistry()
-	h, _ := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	s := connect(t, h, "d")
 	for range 5 {
 		s.took(meterFull/2, maxTelemetry, meterFull/2)
@@ -262,8 +262,8 @@ func TestAFullMeterIsEmptied(t *testing.T) {
 
 // BenchmarkScrape is one GET /metrics, without its text, of a hub with ten thousand connected devices.
 func BenchmarkScrape(b *testing.B) {
-	r := prometheus.NewRegistry()
-	h, _ := newTestHub(b, func(cfg *Config) { cfg.Metrics = r })
+	h, _ := newTestHub(b)
+	r := metricsOf(b, h)
 	const n = 10_000
 	fleet(b, h, n)
 	for i := range n {

@@ -8,7 +8,6 @@ import (
 	"unicode/utf16"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/iolite-emulator/iolite/hub/query"
 	"github.com/iolite-emulator/iolite/store"
@@ -194,8 +193,8 @@ func TestEnrichmentsAreAddedAtTheirEndpointsAndNowhereElse(t *testing.T) {
 }
 
 func TestAMessageThatEnrichmentsMakeTooLargeIsDropped(t *testing.T) {
-	r := prometheus.NewRegistry()
-	h, _ := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	setRouting(t, h, Routing{Endpoints: hubs("hot"), Routes: []Route{to("hot", ""), to("events", "")},
 		Enrichments: []Enrichment{{Key: "k", Value: "value", EndpointNames: []string{"hot"}}}})
 	s := connect(t, h, "d")

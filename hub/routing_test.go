@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/iolite-emulator/iolite/store"
 )
@@ -117,8 +116,8 @@ func TestARouteToTheBuiltInEndpointLetsItHaveWhatOthersGetToo(t *testing.T) {
 }
 
 func TestWithoutFallbackWhatNoRouteTakesIsOrphaned(t *testing.T) {
-	r := prometheus.NewRegistry()
-	h, _ := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	setRouting(t, h, Routing{Endpoints: hubs("hot"), Routes: []Route{to("hot", "a = '1'")}, FallbackRoute: &FallbackRoute{IsEnabled: new(false)}})
 	sendTelemetry(t, connect(t, h, "d"), telemetry("1", "a=1"), telemetry("2"), telemetry("3"))
 	wantAt(t, h, "hot", "1")
@@ -135,8 +134,8 @@ func TestWithoutFallbackWhatNoRouteTakesIsOrphaned(t *testing.T) {
 }
 
 func TestTheFallbackIsCountedAndMayHaveAConditionAndAnotherEndpoint(t *testing.T) {
-	r := prometheus.NewRegistry()
-	h, _ := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	setRouting(t, h, Routing{Endpoints: hubs("hot", "rest"), Routes: []Route{to("hot", "a = '1'")},
 		FallbackRoute: &FallbackRoute{Condition: "b = '1'", EndpointNames: []string{"rest"}}})
 	sendTelemetry(t, connect(t, h, "d"), telemetry("1", "a=1"), telemetry("2", "b=1"), telemetry("3"))
@@ -364,8 +363,8 @@ func TestTheLogTellsWhatRoutingDidNotDo(t *testing.T) {
 }
 
 func TestNothingFallsBackWithoutRoutes(t *testing.T) {
-	r := prometheus.NewRegistry()
-	h, _ := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	s := connect(t, h, "d")
 	sendTelemetry(t, s, telemetry("1"))
 	setRouting(t, h, Routing{Enrichments: []Enrichment{{Key: "k", Value: "v", EndpointNames: []string{"events"}}}})

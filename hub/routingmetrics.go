@@ -61,7 +61,7 @@ type meterKey struct {
 }
 
 func newRoutingMetrics(c *clock.Clock, partitions int) *routingMetrics {
-	row := metricRows["RoutingDeliveryLatency"]
+	row := documentedMetric("RoutingDeliveryLatency")
 	r := &routingMetrics{
 		clock: c, partitions: partitions, meters: map[meterKey]*routeMeter{}, orphaned: map[RouteSource]*atomic.Int64{},
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: row.Series, Help: row.help(), Buckets: latencyBuckets}, row.Labels),

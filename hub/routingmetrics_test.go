@@ -5,14 +5,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/iolite-emulator/iolite/store"
 )
 
 func TestRoutingIsCountedByEndpointSourceAndResult(t *testing.T) {
-	r := prometheus.NewRegistry()
-	h, c := newTestHub(t, func(cfg *Config) { cfg.Metrics = r })
+	h, c := newTestHub(t)
+	r := metricsOf(t, h)
 	m := h.metrics.routing
 	builtIn := m.meter(EndpointBuiltIn, builtInEndpoint, DeviceMessages)
 	builtIn.stored(0, 1, 10, c.Now())
