@@ -133,7 +133,7 @@ func (s *serveCmd) Run(a *app) error {
 	if err := greet(a.stdout, e, greetFlags{s.Control, s.CertsDir}); err != nil {
 		return err
 	}
-	<-a.ctx.Done()
+	tidyMemory(a.ctx) // until it is interrupted
 	if n := violations.Load(); n > 0 && s.FailOnViolation {
 		return exitError{exitViolation, fmt.Errorf("%d HTTP poll violations, see the log", n)}
 	}
