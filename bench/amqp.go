@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
 
 	"github.com/iolite-emulator/iolite/amqp10"
 )
@@ -67,11 +68,13 @@ const transferID = 8 + 12 + 5 + 1
 // amqpSender sends unsettled messages that were encoded once, on one link or on several in turn.
 type amqpSender struct {
 	c     *amqpConn
-	links [][]byte // for each, maxBurst transfers
-	size  int      // of one
-	link  int      // the next to send on
-	id    uint32   // the next delivery-id
-	first uint32   // that is telemetry
+	out   io.Writer // where transfers go, dressed for the transport already
+	links [][]byte  // for each, maxBurst transfers
+	size  int       // of one
+	idAt  int       // where the delivery-id stands in one
+	link  int       // the next to send on
+	id    uint32    // the next delivery-id
+	first uint32    // that is telemetry
 }
 
 // newAMQPSender attaches a link to each address and waits until all may send telemetry.
@@ -85,10 +88,15 @@ func newAMQPSenderOf(c *amqpConn, id uint32, addresses []string, message amqp10.
 	if err != nil {
 		return nil, err
 	}
-	s := &amqpSender{c: c, id: id, first: id}
+	s := &amqpSender{c: c, out: c.nc, id: id, first: id}
+	dress := unframed
+	if ws, ok := c.nc.(framing); ok {
+		s.out, dress = ws.webSocket, asFrame
+	}
 	for i, address := range addresses {
 		transfer := transferFrame(uint32(i), 0, payload)
-		s.links, s.size = append(s.links, bytes.Repeat(transfer, maxBurst)), len(transfer)
+		packet := dress(transfer)
+		s.links, s.size, s.idAt = append(s.links, bytes.Repeat(packet, maxBurst)), len(packet), len(packet)-len(transfer)+transferID
 		if _, err := c.nc.Write(attachFrame(uint32(i), false, address, nil)); err != nil {
 			return nil, err
 		}
@@ -112,10 +120,10 @@ func (s *amqpSender) send(n int) error {
 	burst := s.links[s.link]
 	s.link = (s.link + 1) % len(s.links)
 	for i := range n {
-		binary.BigEndian.PutUint32(burst[i*s.size+transferID:], s.id)
+		binary.BigEndian.PutUint32(burst[i*s.size+s.idAt:], s.id)
 		s.id++
 	}
-	_, err := s.c.nc.Write(burst[:n*s.size])
+	_, err := s.out.Write(burst[:n*s.size])
 	return err
 }
 

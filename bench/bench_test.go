@@ -23,6 +23,7 @@ func BenchmarkTelemetry(b *testing.B) {
 		{"mqtt", e.dialMQTT, []load{flood, each, one}},
 		{"mqtt-ws", e.dialWebSocket, []load{flood, each, one}},
 		{"amqp", e.dialAMQP, []load{flood, each, one}},
+		{"amqp-ws", e.dialAMQPWebSocket, []load{flood, each, one}},
 		{"amqp-50-links", e.dialManyLinks(50), []load{flood.times(50), each.times(50)}},
 		{"https", e.dialHTTPS, []load{one}},
 	} {

@@ -35,7 +35,7 @@ func (b *bench) measureDevices(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	servers := []func(context.Context) (*crowd, error){b.emulatorCrowd, b.againstCrowd, b.mosquittoCrowd, b.bareCrowd}
+	servers := []func(context.Context) (*crowd, error){b.emulatorCrowd, b.againstCrowd, b.mosquittoCrowd, b.mochiCrowd, b.bareCrowd}
 	for _, n := range b.devices {
 		if n+spareFiles > limit {
 			fmt.Fprintf(os.Stderr, "%d devices need more open files than the limit of %d: left out\n", n, limit)
@@ -209,6 +209,14 @@ func (b *bench) mosquittoCrowd(context.Context) (*crowd, error) {
 		return nil, nil
 	}
 	return b.peerCrowd(mosquittoName, p, true), err
+}
+
+func (b *bench) mochiCrowd(context.Context) (*crowd, error) {
+	if !b.peers {
+		return nil, nil
+	}
+	p, err := b.startPeer("mochi")
+	return b.peerCrowd(mochiName, p, true), err
 }
 
 func (b *bench) bareCrowd(context.Context) (*crowd, error) {

@@ -13,10 +13,10 @@ func TestGoalsStandBesideWhatWasMeasured(t *testing.T) {
 	var r report
 	for round := range 3 {
 		f := float64(10 + round)
-		r.cost(groupMQTT, "flood", emulatorName, f)
-		r.cost(groupMQTT, "flood", mosquittoName, 10*f)
-		r.cost(groupMQTT, "flood", gatheredName, 1)
-		r.cost(groupWebSocket, "flood", emulatorName, 2*f)
+		r.cost(groupMQTT, "flood", emulatorName, spent{server: f})
+		r.cost(groupMQTT, "flood", mosquittoName, spent{server: 10 * f})
+		r.cost(groupMQTT, "flood", gatheredName, spent{server: 1})
+		r.cost(groupWebSocket, "flood", emulatorName, spent{server: 2 * f})
 		r.crowd(crowdFigures{Server: emulatorName, Devices: crowdOfGoals, ConnectMillis: 2 * f, QuietMillis: 1})
 		r.crowd(crowdFigures{Server: bareName, Devices: crowdOfGoals, ConnectMillis: f})
 		r.start(emulatorName+", CA kept", time.Duration(f)*time.Millisecond)

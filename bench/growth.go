@@ -219,7 +219,8 @@ func (b *bench) stageCost(ctx context.Context, s stage, e *emulator, l load) (fl
 		e = own
 	}
 	c := benchCase{load: l, conns: growthSenders}
-	return c.run(target{process: e.process, dial: e.dialMQTT}, b.messages)
+	cost, err := c.run(target{process: e.process, dial: e.dialMQTT}, b.messages)
+	return cost.server, err
 }
 
 // soakFigures are one look at a process that is flooded.

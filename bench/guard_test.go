@@ -34,6 +34,7 @@ var budgets = []struct {
 	{"mqtt", flood, 0.27}, {"mqtt", each, 0.38}, {"mqtt", one, 4},
 	{"mqtt-ws", flood, 1.39}, {"mqtt-ws", each, 1.51}, {"mqtt-ws", one, 7},
 	{"amqp", flood, 0.21}, {"amqp", each, 0.32}, {"amqp", one, 3},
+	{"amqp-ws", flood, 1.25}, {"amqp-ws", each, 1.38}, {"amqp-ws", one, 5},
 	{"amqp-50-links", flood.times(50), 0.05}, {"amqp-50-links", each.times(50), 0.18},
 	{"https", one, 27.01},
 	{"hub", one, 0.02}, // hub.DeviceSession.SendTelemetry alone
@@ -49,7 +50,7 @@ func TestTelemetryStaysWithinItsAllocations(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	e := embed(t)
 	dial := map[string]func(int, time.Duration) (sender, error){
-		"mqtt": e.dialMQTT, "mqtt-ws": e.dialWebSocket, "amqp": e.dialAMQP, "amqp-50-links": e.dialManyLinks(50), "https": e.dialHTTPS,
+		"mqtt": e.dialMQTT, "mqtt-ws": e.dialWebSocket, "amqp": e.dialAMQP, "amqp-ws": e.dialAMQPWebSocket, "amqp-50-links": e.dialManyLinks(50), "https": e.dialHTTPS,
 		"hub": func(int, time.Duration) (sender, error) { return newHubSender(t), nil },
 	}
 	for _, b := range budgets {

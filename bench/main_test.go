@@ -21,7 +21,7 @@ func TestTheMessageHas256Bytes(t *testing.T) {
 func TestEverySenderIsHeard(t *testing.T) {
 	e := embed(t)
 	for name, dial := range map[string]func(int, time.Duration) (sender, error){
-		"MQTT": e.dialMQTT, "WebSocket": e.dialWebSocket, "AMQP": e.dialAMQP, "links": e.dialManyLinks(3), "HTTPS": e.dialHTTPS,
+		"MQTT": e.dialMQTT, "WebSocket": e.dialWebSocket, "AMQP": e.dialAMQP, "AMQP over WebSocket": e.dialAMQPWebSocket, "links": e.dialManyLinks(3), "HTTPS": e.dialHTTPS,
 	} {
 		loads, conns := []load{flood, each, one}, 2
 		switch name {
@@ -32,9 +32,9 @@ func TestEverySenderIsHeard(t *testing.T) {
 		}
 		for _, l := range loads {
 			c := benchCase{group: name, load: l, conns: conns}
-			micros, err := c.run(target{name: name, process: e.process, dial: dial, read: e.readEvents}, 500)
-			if err != nil || micros <= 0 {
-				t.Errorf("%s, %s: %v us, %v", name, l.name, micros, err)
+			cost, err := c.run(target{name: name, process: e.process, dial: dial, read: e.readEvents}, 500)
+			if err != nil || cost.server <= 0 || cost.client <= 0 {
+				t.Errorf("%s, %s: %+v us, %v", name, l.name, cost, err)
 			}
 		}
 	}
@@ -210,8 +210,8 @@ func TestTheProcessIsSeen(t *testing.T) {
 func TestMediansAndRatios(t *testing.T) {
 	var r report
 	for _, v := range []float64{4, 1, 3} {
-		r.cost("g", "l", emulatorName, v)
-		r.cost("g", "l", "peer", 2)
+		r.cost("g", "l", emulatorName, spent{v, 2 * v})
+		r.cost("g", "l", "peer", spent{2, 7})
 	}
 	r.finish()
 	c := r.Telemetry[0]
@@ -222,22 +222,27 @@ func TestMediansAndRatios(t *testing.T) {
 	if err := errors.Join(r.writeText(&text), r.writeMarkdown(&markdown), r.writeJSON(&out)); err != nil || !json.Valid(out.Bytes()) {
 		t.Errorf("%v: %s", err, out.Bytes())
 	}
-	const row = "| g | l | peer | 2.00 | 2.00 | 2.00 | 1.50 | 0.50..2.00 |"
-	if !strings.Contains(markdown.String(), row) || !strings.Contains(text.String(), " 0.50..2.00") {
+	const row = "| g | l | peer | 2.00 | 2.00 | 2.00 | 1.50 | 0.50..2.00 | 7.00 |"
+	if !strings.Contains(markdown.String(), row) || !strings.Contains(text.String(), " 0.50..2.00  7.00") {
 		t.Errorf("no ratio in\n%s\n%s", text.String(), markdown.String())
 	}
 }
 
-// A WebSocket is compared with our own MQTT under the same load.
-func TestWebSocketIsComparedWithOurOwnMQTT(t *testing.T) {
+// A WebSocket is compared with our own MQTT or AMQP under the same load.
+func TestWebSocketsAreComparedWithWhatTheyCarry(t *testing.T) {
 	var r report
 	for round := range 3 {
-		r.cost(groupMQTT, "each", emulatorName, float64(10+round))
-		r.cost(groupWebSocket, "each", emulatorName, float64(2*(10+round)))
-		r.cost(groupWebSocket, "flood", emulatorName, 1)
+		r.cost(groupMQTT, "each", emulatorName, spent{server: float64(10 + round)})
+		r.cost(groupWebSocket, "each", emulatorName, spent{server: float64(2 * (10 + round))})
+		r.cost(groupWebSocket, "flood", emulatorName, spent{server: 1})
+		r.cost(groupAMQP, "each", emulatorName, spent{server: float64(10 + round)})
+		r.cost(groupAMQPWS, "each", emulatorName, spent{server: float64(3 * (10 + round))})
 	}
 	r.finish()
 	if ratio := r.Telemetry[1].Ratios[ownMQTTName]; ratio.Median != 2 || ratio.Min != 2 || ratio.Max != 2 {
+		t.Errorf("%+v", ratio)
+	}
+	if ratio := r.Telemetry[4].Ratios[ownAMQPName]; ratio.Median != 3 {
 		t.Errorf("%+v", ratio)
 	}
 	if r.Telemetry[2].Ratios != nil {

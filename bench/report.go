@@ -90,6 +90,7 @@ type costFigures struct {
 	Group   string            `json:"group"`
 	Load    string            `json:"load"`
 	Servers []series          `json:"servers"`          // microseconds
+	Clients []series          `json:"clients"`          // of the client that sent to that server, microseconds
 	Ratios  map[string]series `json:"ratios,omitempty"` // emulator to peer, round by round
 }
 
@@ -181,13 +182,14 @@ func (r *report) loopback(paced bool) series {
 func (r *report) crowd(c crowdFigures) { r.Devices = append(r.Devices, c) }
 
 // cost notes one run of a case.
-func (r *report) cost(group, load, server string, micros float64) {
+func (r *report) cost(group, load, server string, s spent) {
 	i := slices.IndexFunc(r.Telemetry, func(f costFigures) bool { return f.Group == group && f.Load == load })
 	if i < 0 {
 		i = len(r.Telemetry)
 		r.Telemetry = append(r.Telemetry, costFigures{Group: group, Load: load})
 	}
-	find(&r.Telemetry[i].Servers, server).add(micros)
+	find(&r.Telemetry[i].Servers, server).add(s.server)
+	find(&r.Telemetry[i].Clients, server).add(s.client)
 }
 
 // find returns the series of that name, a new one if need be.
@@ -209,7 +211,7 @@ func (r *report) finish() {
 	}
 	for i := range r.Telemetry {
 		c := &r.Telemetry[i]
-		if own := r.ownMQTT(*c); own != nil {
+		if own := r.bare(*c); own != nil {
 			c.Servers = append(c.Servers, *own)
 		}
 		for _, peer := range c.Servers[1:] {
@@ -227,14 +229,22 @@ func (r *report) finish() {
 	r.Environment.Seconds = math.Round(time.Since(r.Environment.Begin).Seconds())
 }
 
-// ownMQTT is what MQTT without a WebSocket cost the emulator under the load of c, nil where that does not compare.
-func (r *report) ownMQTT(c costFigures) *series {
-	i := slices.IndexFunc(r.Telemetry, func(o costFigures) bool { return o.Group == groupMQTT && o.Load == c.Load })
-	if c.Group != groupWebSocket || i < 0 {
+// bare is what c cost the emulator without a WebSocket, under the same load; nil where that does not compare.
+func (r *report) bare(c costFigures) *series {
+	group, name := groupMQTT, ownMQTTName
+	switch c.Group {
+	case groupWebSocket:
+	case groupAMQPWS:
+		group, name = groupAMQP, ownAMQPName
+	default:
+		return nil
+	}
+	i := slices.IndexFunc(r.Telemetry, func(o costFigures) bool { return o.Group == group && o.Load == c.Load })
+	if i < 0 {
 		return nil
 	}
 	own := r.Telemetry[i].Servers[0]
-	own.Name = ownMQTTName
+	own.Name = name
 	return &own
 }
 

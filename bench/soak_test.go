@@ -74,7 +74,7 @@ func soakSenders(t *testing.T, e *emulator) (work []func() (int, error)) {
 		load  load
 		conns int
 	}{
-		{e.dialMQTT, flood, 2}, {e.dialMQTT, each, 2}, {e.dialWebSocket, flood, 2}, {e.dialAMQP, flood, 2}, {e.dialManyLinks(10), each.times(10), 1}, {e.dialHTTPS, one, 1},
+		{e.dialMQTT, flood, 2}, {e.dialMQTT, each, 2}, {e.dialWebSocket, flood, 2}, {e.dialAMQP, flood, 2}, {e.dialAMQPWebSocket, flood, 1}, {e.dialManyLinks(10), each.times(10), 1}, {e.dialHTTPS, one, 1},
 	} {
 		for range way.conns {
 			s, err := way.dial(len(work), benchLimit)

@@ -202,14 +202,18 @@ func (r *report) backendTable() table {
 }
 
 func (r *report) telemetryTable() table {
-	t := table{title: "server CPU per acknowledged message (us)", head: []string{"group", "load", "server", "median", "min", "max", "iolite to it", "min..max"}}
+	t := table{title: "server CPU per acknowledged message (us)", head: []string{"group", "load", "server", "median", "min", "max", "iolite to it", "min..max", "this client's"}}
 	for _, c := range r.Telemetry {
 		for i, s := range c.Servers {
 			ratio := "|"
 			if i > 0 {
 				ratio = ratioText(c.Ratios[s.Name])
 			}
-			t.row("%s|%s|%s|%.2f|%.2f|%.2f|%s", c.Group, c.Load, s.Name, s.Median, s.Min, s.Max, ratio)
+			client := ""
+			if of := named(c.Clients, s.Name); len(of.Samples) > 0 {
+				client = fmt.Sprintf("%.2f", of.Median)
+			}
+			t.row("%s|%s|%s|%.2f|%.2f|%.2f|%s|%s", c.Group, c.Load, s.Name, s.Median, s.Min, s.Max, ratio, client)
 		}
 	}
 	return t

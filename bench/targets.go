@@ -32,6 +32,7 @@ const (
 	emulatorName = "iolite"
 	againstName  = "iolite, the other" // the program of -against
 	ownMQTTName  = "iolite, MQTT"      // what a WebSocket costs besides
+	ownAMQPName  = "iolite, AMQP"
 
 	mosquittoName = "mosquitto"
 	rabbitmqName  = "RabbitMQ"
@@ -47,6 +48,7 @@ const (
 	mqttDevices = iota * maxConns
 	webSocketDevices
 	amqpDevices
+	amqpWebSocketDevices
 	linkDevices
 	httpsDevices
 	allDevices
@@ -109,6 +111,25 @@ func dialWebSocket(address, path string, config *tls.Config, l mqttLogin, topic 
 
 func (e *emulator) dialAMQP(i int, limit time.Duration) (sender, error) {
 	return e.dialLinks([]int{i + amqpDevices}, limit)
+}
+
+// dialAMQPWebSocket does the same over a WebSocket, with a frame for each message.
+func (e *emulator) dialAMQPWebSocket(i int, limit time.Duration) (sender, error) {
+	c, err := dialTLS(e.address("https"), e.tls, limit)
+	if err != nil {
+		return nil, err
+	}
+	ws, err := upgrade(c, e.info.Hostname, "/$iothub/websocket", "AMQPWSB10")
+	if err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	s, err := e.openLinks(framing{ws}, []int{i + amqpWebSocketDevices})
+	if err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return s, nil
 }
 
 // dialManyLinks opens one connection for n devices.

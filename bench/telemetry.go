@@ -38,11 +38,11 @@ func (b *bench) measureTelemetry(ctx context.Context) error {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				micros, err := c.run(t, b.messages)
+				cost, err := c.run(t, b.messages)
 				if err != nil {
 					return fmt.Errorf("%s, %s, %s: %w", c.group, c.load.name, t.name, err)
 				}
-				b.report.cost(c.group, c.load.name, t.name, micros)
+				b.report.cost(c.group, c.load.name, t.name, cost)
 			}
 		}
 		fmt.Fprintf(os.Stderr, "round %d of %d done\n", round+1, b.rounds)
@@ -50,13 +50,16 @@ func (b *bench) measureTelemetry(ctx context.Context) error {
 	return nil
 }
 
-// run sends about n messages and returns the server's CPU time for each, in microseconds.
-func (c *benchCase) run(t target, n int) (float64, error) {
+// spent is CPU time for each acknowledged message, in microseconds.
+type spent struct{ server, client float64 }
+
+// run sends about n messages and returns what each of them cost.
+func (c *benchCase) run(t target, n int) (spent, error) {
 	var r *reader
 	if t.read != nil {
 		var err error
 		if r, err = t.read(loadLimit); err != nil {
-			return 0, err
+			return spent{}, err
 		}
 		defer r.close()
 	}
@@ -72,21 +75,35 @@ func (c *benchCase) run(t target, n int) (float64, error) {
 		senders[i], err = t.dial(i, loadLimit)
 		return err
 	}); err != nil {
-		return 0, err
+		return spent{}, err
 	}
 	if _, err := c.send(senders, r, c.conns*c.load.window); err != nil { // warms up
-		return 0, err
+		return spent{}, err
 	}
-	before, err := t.cpu()
+	return spending(t.process, func() (int, error) { return c.send(senders, r, n) })
+}
+
+// spending returns what each message that send sends costs the server and this process.
+func spending(server *process, send func() (int, error)) (spent, error) {
+	client := &process{pid: os.Getpid()}
+	before, err := server.cpu()
 	if err != nil {
-		return 0, err
+		return spent{}, err
 	}
-	sent, err := c.send(senders, r, n)
+	own, err := client.cpu()
 	if err != nil {
-		return 0, err
+		return spent{}, err
 	}
-	after, err := t.cpu()
-	return float64((after - before).Nanoseconds()) / 1000 / float64(sent), err
+	sent, err := send()
+	if err != nil {
+		return spent{}, err
+	}
+	after, err := server.cpu()
+	if err != nil {
+		return spent{}, err
+	}
+	ownAfter, err := client.cpu()
+	return spent{micros(after-before) / float64(sent), micros(ownAfter-own) / float64(sent)}, err
 }
 
 // send sends about n messages and returns when all are acknowledged, and read if there is a reader.
@@ -215,6 +232,7 @@ const (
 	groupMQTTRead  = "MQTT, one reader of everything"
 	groupWebSocket = "MQTT over WebSocket"
 	groupAMQP      = "AMQP"
+	groupAMQPWS    = "AMQP over WebSocket"
 	groupAMQPRead  = "AMQP, one reader of everything"
 	groupLinks     = "AMQP, all links on one connection"
 	groupHTTPS     = "HTTPS"
@@ -236,6 +254,7 @@ func (b *bench) waysOf(e *emulator, name string) (list []benchCase) {
 	add(groupMQTTRead, b.conns, true, e.dialMQTT, flood, each, one)
 	add(groupWebSocket, b.conns, false, e.dialWebSocket, flood, each, one)
 	add(groupAMQP, b.conns, false, e.dialAMQP, flood, each, one)
+	add(groupAMQPWS, b.conns, false, e.dialAMQPWebSocket, flood, each, one)
 	add(groupAMQPRead, b.conns, true, e.dialAMQP, flood, each, one)
 	add(groupLinks, 1, false, e.dialManyLinks(b.conns), flood.times(b.conns), each.times(b.conns))
 	add(groupHTTPS, b.conns, false, e.dialHTTPS, one)
