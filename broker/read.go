@@ -142,13 +142,16 @@ type reader struct{ *connection }
 // Read implements io.Reader.
 func (r reader) Read(p []byte) (int, error) { return r.read(p) }
 
-// handle handles a packet: what is frequent at once, the rest aside.
+// handle handles a packet: what is frequent at once, the rest aside, from where its answer is written, too.
 func (c *connection) handle(pk *packets.Packet, body []byte) error {
 	switch pk.FixedHeader.Type {
-	case packets.Publish, packets.Puback, packets.Pingreq, packets.Disconnect:
+	case packets.Publish, packets.Puback, packets.Disconnect:
 		return c.perform(pk, body)
 	}
-	return aside(func() error { return c.perform(pk, body) })
+	return aside(func() error {
+		defer c.answer()
+		return c.perform(pk, body)
+	})
 }
 
 // aside calls f on another goroutine and waits for it. A goroutine keeps the stack that it once needed: what is rare and needs much would

@@ -102,6 +102,13 @@ func (s *stream) wait(patience time.Duration) {
 	s.patience, s.readArmed = patience, time.Time{}
 }
 
+// answer writes what has been gathered before the reader is about to wait, in place of the reader.
+func (s *stream) answer() {
+	if s.tells {
+		s.idle()
+	}
+}
+
 // idle writes what has been gathered, on the goroutine that reads, which is about to wait for the peer: another goroutine would only have to
 // be woken for it. It leaves to flush what that would take care of anyway, and what ends the connection, which must not be closed here.
 func (s *stream) idle() {
