@@ -113,7 +113,7 @@ func (b *bench) abusedMosquitto(_ context.Context, a abuse) (*abused, error) {
 		return nil, nil
 	}
 	p, err := b.startMosquitto()
-	if err == errNoMosquitto {
+	if errors.Is(err, errNoMosquitto) {
 		b.report.Environment.missing(err)
 		return nil, nil
 	}

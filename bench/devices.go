@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -204,7 +205,7 @@ func (b *bench) mosquittoCrowd(context.Context) (*crowd, error) {
 		return nil, nil
 	}
 	p, err := b.startMosquitto()
-	if err == errNoMosquitto {
+	if errors.Is(err, errNoMosquitto) {
 		b.report.Environment.missing(err)
 		return nil, nil
 	}

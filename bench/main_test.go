@@ -150,6 +150,20 @@ func TestTheSinkAcceptsEveryMessage(t *testing.T) {
 	}
 }
 
+// A machine without a compiler has a peer less, and the report says so.
+func TestAMissingCompilerIsAMissingPeer(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	b := &bench{dir: t.TempDir(), address: "127.0.0.1"}
+	if p, err := b.startProton(t.Context()); p != nil || !errors.Is(err, errNoProton) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	b.report.Environment.missing(errNoProton)
+	var text bytes.Buffer
+	if err := b.report.writeText(&text); err != nil || !strings.Contains(text.String(), "missing: "+errNoProton.Error()) {
+		t.Errorf("%v: %s", err, text.String())
+	}
+}
+
 // What abuse sends to the bare peers ends the connection at most.
 func TestTheBarePeersOutliveGarbage(t *testing.T) {
 	for _, garbage := range [][]byte{{0x30, 0, 0x30, 1, 9, 0x32, 3, 0xFF, 0xFF, 0}, append([]byte{0x30, 0xFF, 0xFF, 0x7F}, make([]byte, 32<<10)...)} {

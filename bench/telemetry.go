@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -195,17 +196,17 @@ func (b *bench) startPeers(ctx context.Context, servers *[]*process) (p peers, e
 		}
 		return started, err
 	}
-	if p.mosquitto, err = keep(b.startMosquitto()); err == errNoMosquitto {
+	if p.mosquitto, err = keep(b.startMosquitto()); errors.Is(err, errNoMosquitto) {
 		b.report.Environment.missing(err)
 	} else if err != nil {
 		return p, err
 	}
-	if p.rabbitmq, err = keep(b.startRabbitMQ()); err == errNoRabbitMQ {
+	if p.rabbitmq, err = keep(b.startRabbitMQ()); errors.Is(err, errNoRabbitMQ) {
 		b.report.Environment.missing(err)
 	} else if err != nil {
 		return p, err
 	}
-	if p.proton, err = keep(b.startProton(ctx)); err == errNoProton {
+	if p.proton, err = keep(b.startProton(ctx)); errors.Is(err, errNoProton) {
 		b.report.Environment.missing(err)
 	} else if err != nil {
 		return p, err
