@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -147,6 +149,50 @@ func TestTheSinkAcceptsEveryMessage(t *testing.T) {
 			}
 			s.close()
 		}
+	}
+}
+
+// A peer that chose another cipher would be compared by its cipher.
+func TestEveryPeerSpeaksTheSameTLS(t *testing.T) {
+	b := &bench{dir: t.TempDir(), address: "127.0.0.1"}
+	config, err := makeCertificate(b.dir)
+	if err == nil {
+		err = os.Chmod(b.dir, 0o755) // mosquitto reads it as a user of its own
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := embed(t)
+	agreed := func(address string, config *tls.Config) string {
+		c, err := dialTLS(address, config, benchLimit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		s := c.ConnectionState()
+		return fmt.Sprint(tls.VersionName(s.Version), " ", tls.CipherSuiteName(s.CipherSuite), " ", s.CurveID)
+	}
+	want := agreed(e.address("mqtt"), e.tls)
+	for _, peer := range []struct {
+		name  string
+		start func() (*peerProcess, error)
+		none  error
+	}{
+		{protonName, func() (*peerProcess, error) { return b.startProton(t.Context()) }, errNoProton}, {mosquittoName, b.startMosquitto, errNoMosquitto},
+	} {
+		t.Run(peer.name, func(t *testing.T) {
+			p, err := peer.start()
+			if errors.Is(err, peer.none) {
+				t.Skip("SKIPPED: ", err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.stop()
+			if got := agreed(p.address, config); got != want {
+				t.Errorf("%s, the emulator %s", got, want)
+			}
+		})
 	}
 }
 
