@@ -109,7 +109,7 @@ func (b *bench) openAbused(ctx context.Context, name, program string, a abuse) (
 }
 
 func (b *bench) abusedMosquitto(_ context.Context, a abuse) (*abused, error) {
-	if !b.peers || a.kind == stuckKind {
+	if !b.peers || a.kind == stuckKind || a.kind == deafKind {
 		return nil, nil
 	}
 	p, err := b.startMosquitto()
@@ -121,7 +121,7 @@ func (b *bench) abusedMosquitto(_ context.Context, a abuse) (*abused, error) {
 }
 
 func (b *bench) abusedBare(_ context.Context, a abuse) (*abused, error) {
-	if !b.peers || a.kind == stuckKind {
+	if !b.peers || a.kind == stuckKind || a.kind == deafKind {
 		return nil, nil
 	}
 	p, err := b.startPeer("mqtt")

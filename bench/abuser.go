@@ -27,8 +27,12 @@ const (
 	garbageChunk = 64 << 10
 	// abuserLimit bounds a connection of an abuser.
 	abuserLimit = time.Minute
-	// stuckKind is the abuse that only a server of events can suffer.
-	stuckKind = "stuck"
+	// stuckKind and deafKind are abuses that only an IoT Hub can suffer.
+	stuckKind, deafKind = "stuck", "deaf"
+	// deafDevices are devices that ask and never read what is answered.
+	deafDevices = 50
+	// deafPad is how many bytes a reported property of theirs has, and deafPause lies between two requests.
+	deafPad, deafPause = 4000, 10 * time.Millisecond
 	// stuckReaders are readers that take nothing.
 	stuckReaders = 8
 )
@@ -81,6 +85,7 @@ func (b *bench) abuses(limit int) []abuse {
 	return []abuse{
 		{name: fmt.Sprintf("%d half-open TLS handshakes", open), kind: "half-open", n: open},
 		{name: fmt.Sprintf("%d readers that take nothing", stuckReaders), kind: stuckKind, n: stuckReaders, stored: abuseStored},
+		{name: fmt.Sprintf("%d devices that never read an answer", deafDevices), kind: deafKind, n: deafDevices, devices: deafDevices},
 		{name: fmt.Sprintf("%d devices that reconnect", storm), kind: "storm", n: storm, devices: storm},
 		{name: "1 MiB/s of garbage on each door, before TLS", kind: "garbage"},
 		{name: "1 MiB/s of garbage on each door, within TLS", kind: "garbage-tls"},
@@ -90,7 +95,7 @@ func (b *bench) abuses(limit int) []abuse {
 // runAbuser is the program that does one abuse. It ends with SIGTERM, and says on standard error what it did.
 func runAbuser(args []string) error {
 	flags := flag.NewFlagSet("abuser", flag.ContinueOnError)
-	kind := flags.String("kind", "", "half-open, stuck, storm, garbage or garbage-tls")
+	kind := flags.String("kind", "", "half-open, stuck, deaf, storm, garbage or garbage-tls")
 	control := flags.String("control", "", "control `address` of the emulator")
 	peer := flags.String("peer", "", "or `address` of a peer that speaks MQTT")
 	certs := flags.String("certs", "", "its certificate's `directory`")
@@ -135,6 +140,8 @@ func (v *victim) suffer(ctx context.Context, kind string, n int, done *tally) er
 	switch kind {
 	case "half-open":
 		return v.halfOpen(ctx, n, done)
+	case deafKind:
+		return v.neverRead(ctx, n, done)
 	case "storm":
 		return v.storm(ctx, n, done)
 	case "garbage", "garbage-tls":
@@ -196,6 +203,44 @@ func (e *emulator) takeNothing(ctx context.Context, n int, done *tally) error {
 	done.add("readers", n)
 	<-ctx.Done()
 	return nil
+}
+
+// neverRead has n devices report much, ask for their twins again and again, and never read an answer, so that the answers soon fill what lies
+// between them and the server. What the server ends is begun again.
+func (v *victim) neverRead(ctx context.Context, n int, done *tally) error {
+	pad := strings.Repeat("x", deafPad)
+	report := publishPacket("$iothub/twin/PATCH/properties/reported/?$rid=1", fmt.Appendf(nil, `{"a":%q,"b":%q}`, pad, pad))
+	request := publishPacket("$iothub/twin/GET/?$rid=2", nil)
+	return untilDone(ctx, n, func(i int) error {
+		device, err := v.connect(i)
+		if err != nil {
+			return err
+		}
+		c := device.(*tls.Conn)
+		tcp := c.NetConn().(*net.TCPConn)
+		defer context.AfterFunc(ctx, func() { _ = tcp.Close() })()
+		defer func() { _ = tcp.Close() }()
+		if err := errors.Join(mqttSubscribe(c, "$iothub/twin/res/#"), tcp.SetReadBuffer(stuckBuffer)); err != nil {
+			return err
+		}
+		if _, err := c.Write(report); err != nil {
+			return err
+		}
+		pace := time.NewTicker(deafPause)
+		defer pace.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-pace.C:
+			}
+			if _, err := c.Write(request); err != nil {
+				done.add("ended by the server", 1)
+				return err
+			}
+			done.add("requests", 1)
+		}
+	}, done)
 }
 
 // storm connects n devices, cuts all of them when all are there, and begins again.

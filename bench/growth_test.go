@@ -35,6 +35,7 @@ func TestEveryAbuseReachesTheDoors(t *testing.T) {
 		enough map[string]int
 	}{
 		"half-open":   {func(ctx context.Context, d *tally) error { return v.halfOpen(ctx, 6, d) }, map[string]int{"begun": 6}},
+		"deaf":        {func(ctx context.Context, d *tally) error { return v.neverRead(ctx, 3, d) }, map[string]int{"requests": 30}},
 		"storm":       {func(ctx context.Context, d *tally) error { return v.storm(ctx, 5, d) }, map[string]int{"connected": 10, "storms": 2}},
 		"garbage":     {func(ctx context.Context, d *tally) error { return v.garbage(ctx, false, d) }, map[string]int{"connections": 4}},
 		"garbage-tls": {func(ctx context.Context, d *tally) error { return v.garbage(ctx, true, d) }, map[string]int{"connections": 3}},
