@@ -26,7 +26,7 @@ type (
 	serviceHandler func(w http.ResponseWriter, r *http.Request, s *hub.ServiceSession) error
 )
 
-// device proves who asks, opens a session for the device in the path that lasts for this request, and answers errors.
+// device proves who asks, has a session for the device in the path, and answers errors.
 func (s *Server) device(handle deviceHandler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { s.asDevice(w, r, param(r, "device"), handle) }
 }
@@ -34,7 +34,6 @@ func (s *Server) device(handle deviceHandler) http.HandlerFunc {
 func (s *Server) asDevice(w http.ResponseWriter, r *http.Request, id string, handle deviceHandler) {
 	d, err := s.openDevice(r, store.Key{DeviceID: id})
 	if err == nil {
-		defer d.Close()
 		err = handle(w, r, d)
 	}
 	if err != nil {
@@ -43,16 +42,15 @@ func (s *Server) asDevice(w http.ResponseWriter, r *http.Request, id string, han
 	}
 }
 
+// openDevice returns a session that lasts for this request, and for the next ones of the connection if they show the same token.
 func (s *Server) openDevice(r *http.Request, key store.Key) (*hub.DeviceSession, error) {
 	if err := checkAPIVersion(r); err != nil {
 		return nil, err
 	}
-	c := wireOf(r).Conn
-	p, err := s.hub.Authenticate(r.Context(), credential(r, c), key)
-	if err != nil {
-		return nil, err
-	}
-	return s.hub.OpenDevice(r.Context(), p, key, hub.DeviceOptions{Conn: c, UserAgent: r.UserAgent(), Transient: true})
+	w := wireOf(r)
+	d, err := s.hub.OpenRequest(r.Context(), credential(r, w.Conn), key, hub.DeviceOptions{Conn: w.Conn, UserAgent: r.UserAgent()}, w.device)
+	w.device = d
+	return d, err
 }
 
 // service is what device is, for back ends.

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/iolite-emulator/iolite/door"
+	"github.com/iolite-emulator/iolite/hub"
 )
 
 // wireKey is the context key under which a request finds its connection.
@@ -55,6 +56,8 @@ type wire struct {
 	*door.Conn
 	done     chan struct{} // closed when net/http is through with the connection
 	finished sync.Once
+
+	device *hub.DeviceSession // of the last request of a device, nil when there is none; handlers come one after the other
 
 	mu      sync.Mutex // net/http looks for the end of the connection while a handler runs
 	next    func()     // carries on after net/http

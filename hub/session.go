@@ -23,7 +23,7 @@ type DeviceOptions struct {
 	// newer connection of the same identity), CodeTokenExpired, CodeDeviceDisabled, CodeDeviceNotFound (deleted), CodeClosed. The head then closes
 	// the connection (MQTT) or the identity's links (AMQP) with that error. It is not called after Close. It must not block.
 	Ended func(*Error)
-	// Transient is for one HTTP request: the session is no connection, replaces none and needs no Ended.
+	// Transient is for HTTP requests: the session is no connection, replaces none, and needs neither Ended nor Close.
 	Transient bool
 }
 
@@ -43,8 +43,9 @@ type DeviceSession struct {
 	authMethod string
 	to         string
 
-	meter telemetryMeter
-	model atomic.Pointer[string] // dtmi, nil when none was named
+	request *requestProof // of OpenRequest; nil when the session is for one request only
+	meter   telemetryMeter
+	model   atomic.Pointer[string] // dtmi, nil when none was named
 
 	ended atomic.Pointer[Error] // why, nil while the session lives
 	tasks atomic.Pointer[tasks] // nil until the head subscribes to something: most connections only send
