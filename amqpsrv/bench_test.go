@@ -31,6 +31,7 @@ func BenchmarkTelemetryTranslation(b *testing.B) {
 		if _, err := t.decode(d); err != nil {
 			b.Fatal(err)
 		}
+		t.forget()
 	}
 }
 
@@ -55,6 +56,7 @@ func BenchmarkTelemetryStored(b *testing.B) {
 		if err := session.SendTelemetry(b.Context(), m...); err != nil {
 			b.Fatal(err)
 		}
+		t.forget()
 	}
 }
 

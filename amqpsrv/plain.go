@@ -27,8 +27,9 @@ type plain struct {
 	ok   bool
 }
 
-// telemetry reads one message; properties is memory for its application properties, returned grown.
-func (r *plain) telemetry(payload []byte, properties []store.Property) (t hub.Telemetry, _ []store.Property, ok bool) {
+// telemetry reads one message into t, which is zero, and may be half filled if it gives up; properties is memory for its application
+// properties, returned grown.
+func (r *plain) telemetry(payload []byte, t *hub.Telemetry, properties []store.Property) (_ []store.Property, ok bool) {
 	r.b, r.ok = payload, true
 	first := len(properties)
 	for last := byte(0); r.ok && len(r.b) > 0; {
@@ -54,7 +55,7 @@ func (r *plain) telemetry(payload []byte, properties []store.Property) (t hub.Te
 	if len(properties) > first {
 		t.Properties = properties[first:len(properties):len(properties)]
 	}
-	return t, properties, r.ok
+	return properties, r.ok
 }
 
 func (r *plain) section() byte {

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/iolite-emulator/iolite/amqp10"
+	"github.com/iolite-emulator/iolite/hub"
 	"github.com/iolite-emulator/iolite/store"
 )
 
@@ -58,7 +59,8 @@ func samples(t testing.TB) map[string]struct {
 func both(t *testing.T, payload []byte) (fast bool) {
 	t.Helper()
 	var r plain
-	got, properties, fast := r.telemetry(payload, []store.Property{{Name: "of another message"}})
+	var got hub.Telemetry
+	properties, fast := r.telemetry(payload, &got, []store.Property{{Name: "of another message"}})
 	if !fast {
 		return false
 	}

@@ -18,7 +18,6 @@ type telemetry struct {
 
 	// Used again by every delivery: the hub keeps nothing of what it is given.
 	plain      plain
-	message    amqp10.Message
 	messages   []hub.Telemetry
 	properties []store.Property
 }
@@ -45,7 +44,7 @@ func (t *telemetry) Receive(_ *amqp10.Link, d *amqp10.Delivery) {
 
 // forget lets go of the payload, which was lent, and of memory that only a large batch needs.
 func (t *telemetry) forget() {
-	t.plain, t.message = plain{}, amqp10.Message{}
+	t.plain = plain{}
 	clear(t.messages)
 	clear(t.properties)
 	if cap(t.messages) > 64 || cap(t.properties) > 256 {
@@ -82,17 +81,17 @@ func (t *telemetry) batch(payload []byte) ([]hub.Telemetry, error) {
 }
 
 func (t *telemetry) add(payload []byte) ([]hub.Telemetry, error) {
-	if m, properties, ok := t.plain.telemetry(payload, t.properties); ok {
-		t.messages, t.properties = append(t.messages, m), properties
+	t.messages = append(t.messages, hub.Telemetry{})
+	m := &t.messages[len(t.messages)-1]
+	if properties, ok := t.plain.telemetry(payload, m, t.properties); ok {
+		t.properties = properties
 		return t.messages, nil
 	}
-	if err := t.message.Decode(payload, messageLimits); err != nil {
+	var message amqp10.Message
+	if err := message.Decode(payload, messageLimits); err != nil {
 		return nil, badEncoding(err)
 	}
-	m, err := telemetryOf(&t.message)
-	if err != nil {
-		return nil, err
-	}
-	t.messages = append(t.messages, m)
-	return t.messages, nil
+	var err error
+	*m, err = telemetryOf(&message)
+	return t.messages, err
 }
