@@ -23,6 +23,7 @@ type process struct {
 	cmd    *exec.Cmd     // nil when it is not ours
 	stderr *bytes.Buffer // what it said, for when it fails
 	ended  chan struct{} // closed when it is gone; nil when it is not ours
+	names  *process      // a helper that ends after it; nil for none
 }
 
 // start runs a command with the environment of this one, less the variables that would configure an emulator.
@@ -56,6 +57,7 @@ func (p *process) stop() {
 	if p == nil || p.cmd == nil {
 		return
 	}
+	defer p.names.stop()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.ended:

@@ -39,13 +39,19 @@ func (b *bench) startRabbitMQ() (*peerProcess, error) {
 		return nil, err
 	}
 	_, distPort, _ := net.SplitHostPort(dist)
-	command := exec.Command(rabbitmqScript)
-	command.Env = append(os.Environ(), "HOME="+dir, "RABBITMQ_CONFIG_FILE="+filepath.Join(dir, "rabbitmq.conf"), "RABBITMQ_ENABLED_PLUGINS_FILE="+filepath.Join(dir, "plugins"),
-		"RABBITMQ_MNESIA_BASE="+filepath.Join(dir, "data"), "RABBITMQ_LOG_BASE="+filepath.Join(dir, "log"), "RABBITMQ_LOGS=-", "RABBITMQ_NODENAME=bench"+distPort+"@localhost", "RABBITMQ_DIST_PORT="+distPort)
-	p, err := startCommand(command)
+	names, namesPort, err := startNames()
 	if err != nil {
 		return nil, err
 	}
+	command := exec.Command(rabbitmqScript)
+	command.Env = append(os.Environ(), "HOME="+dir, "RABBITMQ_CONFIG_FILE="+filepath.Join(dir, "rabbitmq.conf"), "RABBITMQ_ENABLED_PLUGINS_FILE="+filepath.Join(dir, "plugins"),
+		"RABBITMQ_MNESIA_BASE="+filepath.Join(dir, "data"), "RABBITMQ_LOG_BASE="+filepath.Join(dir, "log"), "RABBITMQ_LOGS=-", "RABBITMQ_NODENAME=bench"+distPort+"@localhost", "RABBITMQ_DIST_PORT="+distPort, "ERL_EPMD_PORT="+namesPort)
+	p, err := startCommand(command)
+	if err != nil {
+		names.stop()
+		return nil, err
+	}
+	p.names = names
 	if err := p.awaitPort(address); err != nil {
 		p.stop()
 		return nil, err
@@ -56,6 +62,24 @@ func (b *bench) startRabbitMQ() (*peerProcess, error) {
 	}
 	b.report.Environment.peer(rabbitmqVersion())
 	return &peerProcess{process: p, address: address}, nil
+}
+
+// startNames starts Erlang's name server on a port of its own: RabbitMQ would start one that stays when all is over.
+func startNames() (*process, string, error) {
+	address, err := freeAddress("127.0.0.1")
+	if err != nil {
+		return nil, "", err
+	}
+	_, port, _ := net.SplitHostPort(address)
+	p, err := start("epmd", "-port", port, "-address", "127.0.0.1")
+	if err != nil {
+		return nil, "", err
+	}
+	if err := p.awaitPort(address); err != nil {
+		p.stop()
+		return nil, "", err
+	}
+	return p, port, nil
 }
 
 // rabbitmqVersion is the name of the directory that it is installed in, as rabbitmq_server-3.10.8.
