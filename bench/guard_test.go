@@ -31,8 +31,8 @@ var budgets = []struct {
 	load   load
 	budget float64
 }{
-	{"mqtt", flood, 0.27}, {"mqtt", each, 0.38}, {"mqtt", one, 4},
-	{"mqtt-ws", flood, 1.39}, {"mqtt-ws", each, 1.51}, {"mqtt-ws", one, 7},
+	{"mqtt", flood, 0.21}, {"mqtt", each, 0.33}, {"mqtt", one, 3.01},
+	{"mqtt-ws", flood, 1.33}, {"mqtt-ws", each, 1.45}, {"mqtt-ws", one, 6.01},
 	{"amqp", flood, 0.21}, {"amqp", each, 0.32}, {"amqp", one, 3},
 	{"amqp-ws", flood, 1.25}, {"amqp-ws", each, 1.38}, {"amqp-ws", one, 5},
 	{"amqp-50-links", flood.times(50), 0.05}, {"amqp-50-links", each.times(50), 0.18},

@@ -144,11 +144,11 @@ func BenchmarkReadTelemetry(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				rest, ok := c.telemetryBag(pk.TopicName)
-				s := scratches.Get().(*scratch)
-				if err := readTelemetry(&s.messages[0], rest, pk.Payload, false); err != nil || !ok {
+				g := gatherings.Get().(*gathered)
+				if err := readTelemetry(&g.messages[0], rest, pk.Payload, false); err != nil || !ok {
 					b.Fatal(err)
 				}
-				s.release()
+				g.release()
 			}
 		})
 	}

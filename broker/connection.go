@@ -32,6 +32,7 @@ type connection struct {
 	versioned  bool   // the user name holds an api-version
 	will       *hub.Telemetry
 
+	gathered      *gathered // telemetry that waits for settle; nil when there is none
 	subscriptions subscriptions
 	devicebound   devicebound
 	desired       bool // the hub pushes changes of desired properties

@@ -49,18 +49,18 @@ func (c *connection) run() error {
 }
 
 // burst handles packets until nothing is left of what has been read.
-func (c *connection) burst(in *inbox) error {
-	for in.start < in.end && !c.goodbye {
+func (c *connection) burst(in *inbox) (err error) {
+	for in.start < in.end && !c.goodbye && err == nil {
 		c.rearm = true
-		body, err := c.next(in)
-		if err != nil {
-			return err
-		}
-		if err := c.handle(&in.packet, body); err != nil {
-			return err
+		var body []byte
+		if body, err = c.next(in); err == nil {
+			err = c.handle(&in.packet, body)
 		}
 	}
-	return nil
+	if settled := c.settle(); settled != nil { // what came before an offence counts
+		return settled
+	}
+	return err
 }
 
 // next reads one packet: its header into in.packet, the rest is returned, and valid until the next call.
@@ -114,6 +114,9 @@ func (c *connection) body(in *inbox, size int) ([]byte, error) {
 		in.start += size
 		return in.buf[in.start-size : in.start], nil
 	}
+	if err := c.settle(); err != nil {
+		return nil, err
+	}
 	body := make([]byte, size)
 	n := copy(body, in.buf[in.start:in.end])
 	in.start = in.end
@@ -123,10 +126,14 @@ func (c *connection) body(in *inbox, size int) ([]byte, error) {
 	return body, nil
 }
 
-// fill reads until at least n bytes wait in the inbox, which has room for them.
+// fill reads until at least n bytes wait in the inbox, which has room for them. Before it waits or moves any, what was gathered from the
+// inbox is settled.
 func (c *connection) fill(in *inbox, n int) error {
 	if in.end-in.start >= n {
 		return nil
+	}
+	if err := c.settle(); err != nil {
+		return err
 	}
 	if in.start+n > len(in.buf) {
 		in.start, in.end = 0, copy(in.buf[:], in.buf[in.start:in.end])
@@ -172,11 +179,15 @@ func (c *connection) perform(pk *packets.Packet, body []byte) error {
 	if err := decode(pk, body); err != nil {
 		return c.violate(ruleMalformed, "packet", packets.PacketNames[kind], "detail", err.Error())
 	}
+	if kind == packets.Publish {
+		return c.publish(pk)
+	}
+	if err := c.settle(); err != nil {
+		return err
+	}
 	switch kind {
 	case packets.Connect:
 		return c.connect(pk)
-	case packets.Publish:
-		return c.publish(pk)
 	case packets.Puback:
 		c.puback(pk.PacketID)
 		return nil

@@ -11,15 +11,22 @@ import (
 	"github.com/iolite-emulator/iolite/store"
 )
 
-// scratch is what one PUBLISH needs on its way to the hub, which does not keep it. Its strings point into the packet.
-type scratch struct {
-	messages [1]hub.Telemetry
+// gatherMost is how many telemetry messages are stored together at most: what a burst usually brings, and no more memory than it reads into.
+const gatherMost = 16
+
+// gathered are telemetry messages that were read and are not stored yet. Their strings point into the inbox.
+type gathered struct {
+	messages [gatherMost]hub.Telemetry
+	ids      [gatherMost]uint16 // packet identifiers; 0 for QoS 0
+	n        int
+	acks     [4 * gatherMost]byte
 }
 
-var scratches = sync.Pool{New: func() any { return new(scratch) }}
+var gatherings = sync.Pool{New: func() any { return new(gathered) }}
 
-// publish handles PUBLISH: telemetry, or a request of the device. QoS 1 is acknowledged once the hub has stored the message,
-// in the order of the packets, since one connection is read by one goroutine. The packet's memory is used again afterwards.
+// publish handles PUBLISH: telemetry, or a request of the device. Telemetry is gathered from what has been read already, and stored before
+// anything else is done or waited for. QoS 1 is acknowledged once the hub has stored the message, in the order of the packets, since one
+// connection is read by one goroutine. The packet's memory is used again after that.
 func (c *connection) publish(pk *packets.Packet) error {
 	switch {
 	case pk.FixedHeader.Qos > 1:
@@ -29,15 +36,57 @@ func (c *connection) publish(pk *packets.Packet) error {
 	}
 	bag, ok := c.telemetryBag(pk.TopicName)
 	if !ok {
+		if err := c.settle(); err != nil {
+			return err
+		}
 		return c.request(pk)
 	}
-	s := scratches.Get().(*scratch)
-	err := c.sendTelemetry(s, bag, pk)
-	s.release()
-	if err != nil {
-		return err
+	if c.gathered == nil {
+		c.gathered = gatherings.Get().(*gathered)
 	}
-	return c.acknowledge(pk)
+	g := c.gathered
+	if err := readTelemetry(&g.messages[g.n], bag, pk.Payload, pk.FixedHeader.Retain); err != nil {
+		return c.violate(ruleBag, "topic", pk.TopicName, "detail", err.Error())
+	}
+	g.ids[g.n] = pk.PacketID
+	if g.n++; g.n == gatherMost {
+		return c.settle()
+	}
+	return nil
+}
+
+// settle stores what has been gathered and acknowledges it.
+func (c *connection) settle() error {
+	g := c.gathered
+	if g == nil {
+		return nil
+	}
+	c.gathered = nil
+	defer g.release()
+	if g.n == 0 {
+		return nil
+	}
+	stored, err := c.session.SendEach(c.broker.ctx, g.messages[:g.n]...)
+	if acks := g.acknowledge(stored); len(acks) > 0 {
+		if err := c.send(acks); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return c.refuseTelemetry(err)
+	}
+	return nil
+}
+
+// acknowledge returns the PUBACKs of the first messages.
+func (g *gathered) acknowledge(stored int) []byte {
+	acks := g.acks[:0]
+	for _, id := range g.ids[:stored] {
+		if id != 0 {
+			acks = append(acks, packets.Puback<<4, 2, byte(id>>8), byte(id))
+		}
+	}
+	return acks
 }
 
 // request handles a PUBLISH that is no telemetry.
@@ -57,17 +106,6 @@ func (c *connection) acknowledge(pk *packets.Packet) error {
 		return nil
 	}
 	return c.send([]byte{packets.Puback << 4, 2, byte(pk.PacketID >> 8), byte(pk.PacketID)})
-}
-
-func (c *connection) sendTelemetry(s *scratch, bag string, pk *packets.Packet) error {
-	t := &s.messages[0]
-	if err := readTelemetry(t, bag, pk.Payload, pk.FixedHeader.Retain); err != nil {
-		return c.violate(ruleBag, "topic", pk.TopicName, "detail", err.Error())
-	}
-	if err := c.session.SendTelemetry(c.broker.ctx, s.messages[:]...); err != nil {
-		return c.refuseTelemetry(err)
-	}
-	return nil
 }
 
 // readTelemetry fills t. IoT Hub: a message with RETAIN is stored like any other, with the property mqtt-retain.
@@ -139,14 +177,17 @@ func unimplemented(topic string) (rule, bool) {
 	return ruleCertificates, strings.HasPrefix(topic, "$iothub/credentials/")
 }
 
-// release gives the scratch back, holding on to nothing but room for a few properties.
-func (s *scratch) release() {
-	t := &s.messages[0]
-	properties := t.Properties
-	*t = hub.Telemetry{}
-	if cap(properties) <= 64 {
-		clear(properties)
-		t.Properties = properties[:0]
+// release gives the memory back, holding on to nothing but room for a few properties.
+func (g *gathered) release() {
+	for i := range min(g.n+1, gatherMost) { // the last one may have been begun
+		t := &g.messages[i]
+		properties := t.Properties
+		*t = hub.Telemetry{}
+		if cap(properties) <= 64 {
+			clear(properties)
+			t.Properties = properties[:0]
+		}
 	}
-	scratches.Put(s)
+	g.n = 0
+	gatherings.Put(g)
 }

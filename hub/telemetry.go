@@ -40,20 +40,55 @@ func (s *DeviceSession) SendTelemetry(ctx context.Context, messages ...Telemetry
 	if err != nil {
 		return s.refused(messages, err)
 	}
+	if err := s.keepTelemetry(ctx, messages, size, units); err != nil {
+		return s.refused(messages, err)
+	}
+	return nil
+}
+
+// SendEach sends messages as if each had been given to SendTelemetry by itself, up to the first that is refused, at less cost. It returns how
+// many are stored: those before that one, or all.
+func (s *DeviceSession) SendEach(ctx context.Context, messages ...Telemetry) (stored int, err error) {
+	if err := s.live(); err != nil {
+		return 0, s.refused(messages[:1], err)
+	}
+	var refusal error
+	size, used := 0, int64(0)
+	for i := range messages {
+		n, units, err := s.checkTelemetry(messages[i : i+1])
+		if err != nil {
+			refusal = err
+			break
+		}
+		size, used, stored = size+n, used+units, i+1
+	}
+	if stored > 0 {
+		if err := s.keepTelemetry(ctx, messages[:stored], size, used); err != nil {
+			return 0, s.refused(messages[:1], err)
+		}
+	}
+	if refusal != nil {
+		return stored, s.refused(messages[stored:stored+1], refusal)
+	}
+	return stored, nil
+}
+
+// keepTelemetry stores messages that were found good, of size bytes and so many units of the quota, and counts them.
+func (s *DeviceSession) keepTelemetry(ctx context.Context, messages []Telemetry, size int, used int64) error {
 	now := s.hub.clock.Now()
 	batch := batches.Get().(*[]store.Event)
 	for i := range messages {
 		*batch = append(*batch, store.Event{})
 		s.stampEvent(&(*batch)[i], &messages[i], now)
 	}
-	err = s.store(ctx, *batch...)
+	err := s.store(ctx, *batch...)
 	clear(*batch)
 	*batch = (*batch)[:0]
 	batches.Put(batch)
 	if err != nil {
-		return s.refused(messages, err)
+		return err
 	}
-	s.took(len(messages), size, units)
+	s.took(len(messages), size, used)
 	s.peer.activity.Store(now.UnixNano())
 	return nil
 }

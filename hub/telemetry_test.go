@@ -211,3 +211,37 @@ func BenchmarkSendTelemetryOfManyDevices(b *testing.B) {
 		}
 	})
 }
+
+// SendEach is for messages that came one after the other: each has limits of its own, and those before the first refused one are stored.
+func TestSendEachStoresWhatComesBeforeARefusal(t *testing.T) {
+	h, _ := newTestHub(t)
+	s := connect(t, h, "d1")
+	message := func(id string, size int) (m Telemetry) {
+		m.MessageID, m.Body = id, make([]byte, size)
+		return m
+	}
+	big := message("big", maxTelemetry-3)
+	for name, test := range map[string]struct {
+		messages []Telemetry
+		stored   int
+		want     Code
+	}{
+		"each as big as may be": {[]Telemetry{big, big, big}, 3, 0},
+		"too big":               {[]Telemetry{message("a", 1), message("b", maxTelemetry), message("c", 1)}, 1, CodeMessageTooLarge},
+		"bad id":                {[]Telemetry{message("a", 1), message("b", 1), message("no id", 1)}, 2, CodeArgumentInvalid},
+		"the first":             {[]Telemetry{message("no id", 1), message("b", 1)}, 0, CodeArgumentInvalid},
+	} {
+		before := len(readAll(t, h, "d1"))
+		stored, err := s.SendEach(ctx, test.messages...)
+		if stored != test.stored || codeOf(err) != test.want {
+			t.Errorf("%s: %d stored, %v", name, stored, err)
+		}
+		if got := len(readAll(t, h, "d1")) - before; got != test.stored {
+			t.Errorf("%s: %d more events", name, got)
+		}
+	}
+	s.Close()
+	if stored, err := s.SendEach(ctx, big); stored != 0 || codeOf(err) != CodeClosed {
+		t.Errorf("after the end: %d stored, %v", stored, err)
+	}
+}
