@@ -101,8 +101,7 @@ func (l *Listener) welcome(nc net.Conn, head func(*Conn)) {
 	}
 	if l.tls != nil {
 		if err := c.handshake(l.tls); err != nil {
-			l.log.Debug("TLS handshake failed", "category", category, "door", l.door.String(), "remote", nc.RemoteAddr().String(), "error", err)
-			l.forget(c)
+			l.refuse(c, err)
 			return
 		}
 	}
@@ -110,6 +109,12 @@ func (l *Listener) welcome(nc net.Conn, head func(*Conn)) {
 		defer l.forget(c)
 		head(c)
 	})
+}
+
+// refuse gives up a connection whose handshake failed. As a part of welcome, what it has on the stack would double that of every handshake.
+func (l *Listener) refuse(c *Conn, err error) {
+	l.log.Debug("TLS handshake failed", "category", category, "door", l.door.String(), "remote", c.raw.RemoteAddr().String(), "error", err)
+	l.forget(c)
 }
 
 // handshake puts TLS on a connection that nobody has used yet. Cut ends it; a context would cost a goroutine more.

@@ -51,6 +51,11 @@ func (s *socket) Read(p []byte) (int, error) {
 	if s.idle == nil || len(p) == 0 {
 		return s.TCPConn.Read(p)
 	}
+	return s.readOrTell(p)
+}
+
+// readOrTell is Read for whoever wants to know.
+func (s *socket) readOrTell(p []byte) (int, error) {
 	s.p, s.n, s.err = p, 0, nil
 	err := s.raw.Read(s.try)
 	s.p = nil // else an idle connection keeps alive what it last read into
