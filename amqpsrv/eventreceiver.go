@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -155,9 +156,11 @@ func (r *eventReceiver) kick() {
 	r.p.pumps.Go(r.pump)
 }
 
-// pump sends events until it runs out of events or of credit.
+// pump sends events until it runs out of events or of credit. It lets devices that are being served go first: what they send leaves
+// together with what woke it.
 func (r *eventReceiver) pump() {
 	for {
+		runtime.Gosched()
 		r.send()
 		if !r.more() {
 			return
