@@ -63,7 +63,7 @@ func peerVictim(address, dir string) (*victim, error) {
 	roots.AppendCertsFromPEM(pem)
 	config := clientConfig(roots, "localhost")
 	p := &peerProcess{address: address}
-	return &victim{secure: []string{address}, tls: config, connect: func(i int) (net.Conn, error) { return p.connectIdle(config, 1+i, false) }}, nil
+	return &victim{secure: []string{address}, tls: config, connect: func(i int) (net.Conn, error) { return p.connectIdle(config, 1+i) }}, nil
 }
 
 // abuse is what an abuser process does to a server until it is stopped.

@@ -184,13 +184,13 @@ func (e *emulator) connectIdle(i int) (net.Conn, error) {
 }
 
 // connectIdle does the same with a peer.
-func (p *peerProcess) connectIdle(config *tls.Config, i int, subscribe bool) (net.Conn, error) {
+func (p *peerProcess) connectIdle(config *tls.Config, i int) (net.Conn, error) {
 	c, err := dialTLS(p.address, config, devicesLimit)
 	if err != nil {
 		return nil, err
 	}
 	err = mqttConnect(c, mqttLogin{clientID: deviceID(i)})
-	if err == nil && subscribe {
+	if err == nil {
 		err = mqttSubscribe(c, "devices/"+deviceID(i)+"/messages/devicebound/#")
 	}
 	if err != nil {
@@ -209,7 +209,7 @@ func (b *bench) mosquittoCrowd(context.Context) (*crowd, error) {
 		b.report.Environment.missing(err)
 		return nil, nil
 	}
-	return b.peerCrowd(mosquittoName, p, true), err
+	return b.peerCrowd(mosquittoName, p), err
 }
 
 func (b *bench) mochiCrowd(context.Context) (*crowd, error) {
@@ -217,7 +217,7 @@ func (b *bench) mochiCrowd(context.Context) (*crowd, error) {
 		return nil, nil
 	}
 	p, err := b.startPeer("mochi")
-	return b.peerCrowd(mochiName, p, true), err
+	return b.peerCrowd(mochiName, p), err
 }
 
 func (b *bench) bareCrowd(context.Context) (*crowd, error) {
@@ -225,16 +225,16 @@ func (b *bench) bareCrowd(context.Context) (*crowd, error) {
 		return nil, nil
 	}
 	p, err := b.startPeer("mqtt")
-	return b.peerCrowd(bareName, p, false), err
+	return b.peerCrowd(bareName, p), err
 }
 
-func (b *bench) peerCrowd(name string, p *peerProcess, subscribe bool) *crowd {
+func (b *bench) peerCrowd(name string, p *peerProcess) *crowd {
 	if p == nil {
 		return nil
 	}
 	return &crowd{
 		name: name, process: p.process,
 		register: func(int) error { return nil },
-		connect:  func(i int) (net.Conn, error) { return p.connectIdle(b.peerTLS, i, subscribe) },
+		connect:  func(i int) (net.Conn, error) { return p.connectIdle(b.peerTLS, i) },
 	}
 }

@@ -225,6 +225,11 @@ func mqttAnswer(packet []byte) []byte {
 			return nil
 		}
 		return []byte{0x40, 2, packet[id], packet[id+1]}
+	case 8: // SUBSCRIBE, of one filter, with one byte of length
+		if len(packet) < 4 {
+			return nil
+		}
+		return []byte{0x90, 3, packet[2], packet[3], 0}
 	}
 	return nil
 }
