@@ -151,7 +151,7 @@ func parse(args []string) (*bench, error) {
 	f.IntVar(&b.halfOpen, "half-open", 5000, "TLS handshakes that abuse begins and never finishes")
 	f.IntVar(&b.storm, "storm", 2000, "devices that abuse connects and cuts, over and over")
 	f.DurationVar(&b.abuse, "abuse", 10*time.Second, "how long a client is watched before, during and after each abuse")
-	f.DurationVar(&b.settle, "settle", 5*time.Minute, "how long after that the emulator's memory is read; a peer's, after -quiet")
+	f.DurationVar(&b.settle, "settle", 30*time.Second, "how long after that the emulator's memory is read; a peer's, after -quiet")
 	f.StringVar(&b.azurite, "azurite", "", "`path` of Azurite's azurite.js, to compare start-up")
 	f.DurationVar(&b.quiet, "quiet", 5*time.Second, "how long to wait before memory is read, and to watch silent devices")
 	f.StringVar(&b.pattern, "case", "", "`regexp` of telemetry's cases, as in \"MQTT, flood\", of what grows (or \"soak\"), of round trips and of abuses")
