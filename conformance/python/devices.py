@@ -54,6 +54,11 @@ class States(Inbox):
         while not self.take():
             pass
 
+    def await_back(self):
+        """Lost and connected again. The client tells the state that it has when it gets round to it: of the loss, perhaps that it is back."""
+        self.take()
+        self.await_connected()
+
 
 @contextlib.contextmanager
 def failing(text):

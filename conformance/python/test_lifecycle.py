@@ -94,8 +94,7 @@ def test_what_was_subscribed_to_survives_a_cut(hub, service, device, options):
         patches, states = desired_patches(client), States(client)
         answer_methods(client, lambda request: (200, request.payload))
         hub.cut(device.id)
-        states.await_lost()
-        states.await_connected()
+        states.await_back()
         # The SDK subscribes once: the hub keeps the session.
         assert service.invoke(device, "m", "after").payload == "after"
         service.desire(device, {"n": 1})
@@ -122,8 +121,7 @@ def test_a_client_that_renews_its_token_goes_on(service, identity, options):
     with connected(identity, sastoken_ttl=121, **options) as client:
         patches, states = desired_patches(client), States(client)
         answer_methods(client, lambda request: (200, request.payload))
-        states.await_lost()
-        states.await_connected()
+        states.await_back()
         assert service.invoke(identity, "m", "renewed").payload == "renewed"
         service.desire(identity, {"n": 1})
         assert patches.take() == {"n": 1, "$version": 2}
