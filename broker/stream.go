@@ -29,6 +29,8 @@ const (
 	// deadlines cost, and are not set for less.
 	readSlack = 64
 	maxSlack  = time.Second
+	// maxUnrested is how many bytes are read before what has been gathered is written even though there is more to be read.
+	maxUnrested = 64 << 10
 	// keepBuffer is the largest write buffer that goes back to the pool.
 	keepBuffer = 64 << 10
 )
@@ -60,6 +62,7 @@ type stream struct {
 	writeArmed time.Time // when the write deadline was set
 	readArmed  time.Time // when the read deadline was set; only read uses it
 	tells      bool      // the connection calls idle
+	unrested   int32     // bytes read since answers were last set on their way; only read and idle use it
 }
 
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
@@ -71,15 +74,18 @@ func (s *stream) init(c *door.Conn, patience, stall time.Duration) {
 	s.tells = c.OnIdle(s.idle)
 }
 
-// read reads what the peer sent. Before it waits it sets the gathered answers on their way.
+// read reads what the peer sent. Before it waits, or when it has read much without waiting, it sets the gathered answers on their way.
 func (s *stream) read(p []byte) (int, error) {
 	s.mu.Lock()
-	if s.out != nil && !s.tells {
+	if s.out != nil && (!s.tells || s.unrested >= maxUnrested) {
+		s.unrested = 0
 		s.startFlush()
 	}
 	s.armRead()
 	s.mu.Unlock()
-	return s.conn.Read(p)
+	n, err := s.conn.Read(p)
+	s.unrested += int32(n)
+	return n, err
 }
 
 // armRead sets the read deadline when a packet begins and the last one is used up by a part that does not matter: by so much more the
@@ -114,6 +120,7 @@ func (s *stream) answer() {
 func (s *stream) idle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.unrested = 0
 	if s.out == nil || s.flushing || s.finished {
 		return
 	}

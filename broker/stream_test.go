@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -158,5 +159,48 @@ func TestReadDeadlinesAreSeldomSetAndNeverEarly(t *testing.T) {
 	set := p.set
 	if _, err := s.read(nil); err != nil || p.set != set {
 		t.Error("a part of a packet moved its deadline")
+	}
+}
+
+// A client that sends faster than it is served, so that there is always more to read, is answered all the same.
+func TestAReaderThatNeverWaitsAnswersAllTheSame(t *testing.T) {
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	for _, c := range []net.Conn{client, server} {
+		_ = c.SetDeadline(clock.Wall().Add(patient))
+	}
+	const answer = "an answer"
+	_ = client.(*net.TCPConn).SetWriteBuffer(4 * maxUnrested) // all is there before the first read
+	if _, err := client.Write(make([]byte, 2*maxUnrested)); err != nil {
+		t.Fatal(err)
+	}
+	var s stream
+	s.init(door.Wrap(server, door.MQTT), patient, patient)
+	if err := s.send([]byte(answer)); err != nil {
+		t.Fatal(err)
+	}
+	for read, p := 0, make([]byte, 4<<10); read < maxUnrested+2*len(p); {
+		n, err := s.read(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read += n
+	}
+	got := make([]byte, len(answer))
+	if _, err := io.ReadFull(client, got); err != nil || string(got) != answer {
+		t.Errorf("the client got %q, %v", got, err)
 	}
 }
