@@ -4,13 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"sync"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/iolite-emulator/iolite/control"
 	"github.com/iolite-emulator/iolite/door"
+	"github.com/iolite-emulator/iolite/exposition"
 )
 
 // controlDoor is the open control API.
@@ -34,24 +31,20 @@ func (e *Emulator) openControl(ctx context.Context) error {
 		return fmt.Errorf("%w: choose another address with --control, or off", err)
 	}
 	e.control = &controlDoor{l, control.New(control.Config{
-		Hub: e.hub, Clock: e.clock, Logger: e.log, Ready: e.Ready, Info: e.Info, CAPEM: e.ca.PEM, Reset: e.Reset, Metrics: sync.OnceValue(e.gatherer),
+		Hub: e.hub, Clock: e.clock, Logger: e.log, Ready: e.Ready, Info: e.Info, CAPEM: e.ca.PEM, Reset: e.Reset, Metrics: e.metrics,
 		Hosts: append([]string{o.Hostname}, o.ControlHosts...),
 	})}
 	l.Serve(e.control.server.Serve)
 	return nil
 }
 
-// gatherer has the metrics of the hub and of this process. It costs too much to be made before somebody asks.
-func (e *Emulator) gatherer() prometheus.Gatherer {
-	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+// metrics are those of the hub and of this process.
+func (e *Emulator) metrics(p *exposition.Page) {
+	p.Process()
 	if e.blobs != nil {
-		r.MustRegister(e.blobMetric())
+		p.Gauge(exposition.Family{Name: "iolite_blob_bytes", Help: "Space that uploaded files take, overheads and uncommitted blocks included."}, e.blobBytes())
 	}
-	if err := e.hub.RegisterMetrics(r); err != nil {
-		panic(err) // a name of ours stands in two places, which every test of metrics would have found
-	}
-	return r
+	e.hub.CollectMetrics(p)
 }
 
 func (e *Emulator) closeControl() {

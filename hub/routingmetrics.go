@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/iolite-emulator/iolite/clock"
 	"github.com/iolite-emulator/iolite/store"
 )
@@ -40,14 +38,13 @@ var routingSource = map[RouteSource]string{
 // much as counting a hundred of them.
 const sampleEvery = 64
 
-// latencyBuckets are for endpoints in this process as well as for those far away, in seconds.
-var latencyBuckets = []float64{1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10, 60, 600, 3600}
+// latencyBounds are for endpoints in this process as well as for those far away, in seconds.
+var latencyBounds = [...]float64{1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10, 60, 600, 3600}
 
 // routingMetrics are what routing has done, by endpoint and source.
 type routingMetrics struct {
 	clock      *clock.Clock
 	partitions int
-	latency    *prometheus.HistogramVec
 
 	mu       sync.Mutex
 	meters   map[meterKey]*routeMeter
@@ -61,11 +58,7 @@ type meterKey struct {
 }
 
 func newRoutingMetrics(c *clock.Clock, partitions int) *routingMetrics {
-	row := documentedMetric("RoutingDeliveryLatency")
-	r := &routingMetrics{
-		clock: c, partitions: partitions, meters: map[meterKey]*routeMeter{}, orphaned: map[RouteSource]*atomic.Int64{},
-		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: row.Series, Help: row.help(), Buckets: latencyBuckets}, row.Labels),
-	}
+	r := &routingMetrics{clock: c, partitions: partitions, meters: map[meterKey]*routeMeter{}, orphaned: map[RouteSource]*atomic.Int64{}}
 	for source := range routingSource {
 		r.orphaned[source] = new(atomic.Int64)
 	}
@@ -81,8 +74,8 @@ type routeMeter struct {
 
 	retried, dropped, invalid, fallback, blobs, blobBytes atomic.Int64
 
-	latency              prometheus.Observer
-	waited, observations atomic.Int64 // sum of the latencies in nanoseconds, and how many they are
+	latencies [len(latencyBounds) + 1]atomic.Uint64 // how many latencies were up to each bound, and above all
+	waited    atomic.Int64                          // their sum in nanoseconds
 }
 
 // meterPart is on a cache line of its own.
@@ -98,7 +91,7 @@ func (r *routingMetrics) meter(kind EndpointType, name string, source RouteSourc
 	defer r.mu.Unlock()
 	m := r.meters[key]
 	if m == nil {
-		m = &routeMeter{key: key, clock: r.clock, parts: make([]meterPart, r.partitions), latency: r.latency.WithLabelValues(key.labels()...)}
+		m = &routeMeter{key: key, clock: r.clock, parts: make([]meterPart, r.partitions)}
 		r.meters[key] = m
 	}
 	return m
@@ -150,9 +143,9 @@ func (m *routeMeter) blob(bytes int) {
 }
 
 func (m *routeMeter) observe(latency time.Duration) {
-	m.latency.Observe(latency.Seconds())
+	i, _ := slices.BinarySearch(latencyBounds[:], latency.Seconds())
+	m.latencies[i].Add(1)
 	m.waited.Add(int64(latency))
-	m.observations.Add(1)
 }
 
 func (m *routeMeter) total() (messages, bytes int64) {
@@ -167,18 +160,20 @@ func (m *routeMeter) total() (messages, bytes int64) {
 func (k meterKey) labels() []string { return []string{string(k.kind), k.name, routingSource[k.source]} }
 
 // egress is what routing has done for all endpoints of one type.
-type egress struct{ messages, blobs, blobBytes, waited, observations int64 }
+type egress struct {
+	messages, blobs, blobBytes, waited int64
+	observations                       uint64
+}
 
 // collect sends routing's series.
 func (r *routingMetrics) collect(c collection) {
-	r.latency.Collect(c.to)
 	types := map[EndpointType]egress{}
 	var success, fallback, dropped, invalid, orphaned int64
 	for _, m := range r.all() {
-		messages := m.collect(c)
+		messages, observations := m.collect(c)
 		t := types[m.key.kind]
 		types[m.key.kind] = egress{
-			t.messages + messages, t.blobs + m.blobs.Load(), t.blobBytes + m.blobBytes.Load(), t.waited + m.waited.Load(), t.observations + m.observations.Load(),
+			t.messages + messages, t.blobs + m.blobs.Load(), t.blobBytes + m.blobBytes.Load(), t.waited + m.waited.Load(), t.observations + observations,
 		}
 		success, fallback, dropped, invalid = success+messages, fallback+m.fallback.Load(), dropped+m.dropped.Load(), invalid+m.invalid.Load()
 	}
@@ -190,7 +185,7 @@ func (r *routingMetrics) collect(c collection) {
 	}
 	for kind, name := range egressName {
 		c.counter("d2c.endpoints.egress."+name, types[kind].messages)
-		c.summary("d2c.endpoints.latency."+name, uint64(types[kind].observations), time.Duration(types[kind].waited).Seconds())
+		c.summary("d2c.endpoints.latency."+name, types[kind].observations, time.Duration(types[kind].waited).Seconds())
 	}
 	c.counter("d2c.endpoints.egress.storage.blobs", types[EndpointStorage].blobs)
 	c.counter("d2c.endpoints.egress.storage.bytes", types[EndpointStorage].blobBytes)
@@ -207,9 +202,15 @@ func (r *routingMetrics) all() []*routeMeter {
 	return slices.Collect(maps.Values(r.meters))
 }
 
-// collect sends the series of one endpoint and source and returns how many messages it has taken.
-func (m *routeMeter) collect(c collection) (messages int64) {
+// collect sends the series of one endpoint and source, and returns how many messages it has taken, and of how many the latency was measured.
+func (m *routeMeter) collect(c collection) (messages int64, observations uint64) {
 	labels := m.key.labels()
+	latencies := make([]uint64, len(m.latencies))
+	for i := range latencies {
+		latencies[i] = m.latencies[i].Load()
+		observations += latencies[i]
+	}
+	c.histogram("RoutingDeliveryLatency", latencyBounds[:], latencies, time.Duration(m.waited.Load()).Seconds(), labels...)
 	messages, bytes := m.total()
 	c.counter("RoutingDeliveries", messages, append(slices.Clone(labels), "success", "null")...)
 	c.counter("RoutingDataSizeInBytesDelivered", bytes, labels...)
@@ -218,5 +219,5 @@ func (m *routeMeter) collect(c collection) (messages int64) {
 			c.counter("RoutingDeliveries", v, append(slices.Clone(labels), "failure", category)...)
 		}
 	}
-	return messages
+	return messages, observations
 }

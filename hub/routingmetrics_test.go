@@ -11,7 +11,6 @@ import (
 
 func TestRoutingIsCountedByEndpointSourceAndResult(t *testing.T) {
 	h, c := newTestHub(t)
-	r := metricsOf(t, h)
 	m := h.metrics.routing
 	builtIn := m.meter(EndpointBuiltIn, builtInEndpoint, DeviceMessages)
 	builtIn.stored(0, 1, 10, c.Now())
@@ -54,7 +53,7 @@ func TestRoutingIsCountedByEndpointSourceAndResult(t *testing.T) {
 		"iothub_routing_delivery_latency_seconds events builtin Device Messages count":            1,
 		"iothub_d2c_endpoints_latency_built_in_events_seconds count":                              1,
 	}
-	if diff := cmp.Diff(want, values(t, r)); diff != "" {
+	if diff := cmp.Diff(want, values(t, h)); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
 	}
 }
