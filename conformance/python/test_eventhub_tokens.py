@@ -11,7 +11,7 @@ from azure.eventhub.exceptions import AuthenticationError, EventHubError
 from conftest import make_device
 from devices import connected
 from eventhub import each_door, each_transport, signed, token
-from events import FAST, Reader
+from events import DEADLINE_SECONDS, FAST, Reader
 from feedback import TOKEN_TYPE, sas_token
 
 EVENT_HUB = "/iolite"
@@ -107,8 +107,8 @@ def test_a_reader_ends_with_its_token(moved):
         assert isinstance(events.error(), EventHubError)
 
 
-def receive(hub, scope, path):
-    """Receives from a node of the endpoint, with uAMQP, and a token for the scope."""
+def receive(hub, scope, path, seconds=0.5):
+    """Receives from a node of the endpoint, with uAMQP, and a token for the scope. The time is for connecting, too."""
     def get_token():
         return AccessToken(token(hub, scope), int(time.time()) + 3600)
 
@@ -116,12 +116,12 @@ def receive(hub, scope, path):
     auth = uamqp.authentication.JWTTokenAuth(uri, uri, get_token, token_type=TOKEN_TYPE)
     client = uamqp.ReceiveClient(f"amqps://{hub.address}{path}", auth=auth, prefetch=1)
     try:
-        return client.receive_message_batch(max_batch_size=1, timeout=500)
+        return client.receive_message_batch(max_batch_size=1, timeout=int(1000 * seconds))
     finally:
         client.close()
 
 
 def refuses(hub, scope, path):
     with pytest.raises(uamqp.errors.LinkDetach) as refusal:
-        receive(hub, scope, path)
+        receive(hub, scope, path, DEADLINE_SECONDS)
     assert refusal.value.condition == uamqp.constants.ErrorCodes.UnauthorizedAccess
