@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/iolite-emulator/iolite/blob"
 	"github.com/iolite-emulator/iolite/blobapi"
 	"github.com/iolite-emulator/iolite/clock"
@@ -66,7 +68,12 @@ func (e *Emulator) buildStorage(c *blob.Client) (hub.Storage, error) {
 	return &localStorage{blobs: e.blobs, container: o.StorageContainer, clock: e.clock, host: func() string { return e.hostPort(door.HTTPS, HTTPSPort) }}, nil
 }
 
-// blobBytes is the space that uploaded files take.
+// blobMetric is the space that uploaded files take.
+func (e *Emulator) blobMetric() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "iolite_blob_bytes", Help: "Space that uploaded files take, overheads and uncommitted blocks included."}, e.blobBytes)
+}
+
+// blobBytes is what the metric shows.
 func (e *Emulator) blobBytes() float64 {
 	used, _, err := e.blobs.Usage(context.Background())
 	if err != nil {

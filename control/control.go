@@ -12,11 +12,12 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/iolite-emulator/iolite/clock"
 	"github.com/iolite-emulator/iolite/door"
-	"github.com/iolite-emulator/iolite/exposition"
 	"github.com/iolite-emulator/iolite/hub"
 )
 
@@ -29,7 +30,7 @@ type Config struct {
 	Info    func() Info                 // what GET /iolite/v1/info tells
 	CAPEM   func() []byte               // the development CA's certificate
 	Reset   func(context.Context) error // empties the hub and loads the seeds again
-	Metrics func(*exposition.Page)      // adds what GET /metrics tells
+	Metrics func() prometheus.Gatherer  // what GET /metrics tells
 	Hosts   []string                    // host names besides localhost, loopback and the bound address that requests may be addressed to
 }
 
@@ -71,7 +72,9 @@ func (s *Server) table() chi.Router {
 	r.Get("/", s.dashboard)
 	r.Get("/livez", livez)
 	r.Get("/readyz", s.readyz)
-	r.Get("/metrics", s.metrics)
+	r.Get("/metrics", func(w http.ResponseWriter, r *http.Request) {
+		promhttp.HandlerFor(s.Metrics(), promhttp.HandlerOpts{}).ServeHTTP(w, r)
+	})
 	r.Route("/iolite/v1", func(r chi.Router) {
 		r.Get("/openapi.yaml", getOpenAPI)
 		r.Get("/info", s.getInfo)

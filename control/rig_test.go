@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/iolite-emulator/iolite/auth"
@@ -42,6 +43,13 @@ type rig struct {
 	resetErr error
 }
 
+// metrics are those of the hub.
+func (r *rig) metrics() prometheus.Gatherer {
+	metrics := prometheus.NewRegistry()
+	must(r.t, r.hub.RegisterMetrics(metrics))
+	return metrics
+}
+
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{t: t, clock: clock.NewManual(start), ready: true}
@@ -50,7 +58,7 @@ func newRig(t testing.TB) *rig {
 	r.hub, err = hub.New(hub.Config{Engine: store.NewMemory(store.MemoryOptions{}), Clock: r.clock, Logger: logger, AuthOff: true})
 	must(t, err)
 	r.server = New(Config{
-		Hub: r.hub, Clock: r.clock, Logger: logger, Metrics: r.hub.CollectMetrics, Hosts: []string{"iolite.example"},
+		Hub: r.hub, Clock: r.clock, Logger: logger, Metrics: r.metrics, Hosts: []string{"iolite.example"},
 		Ready: func() bool { return r.ready }, Info: r.info, CAPEM: func() []byte { return []byte("-----BEGIN CERTIFICATE-----\n") },
 		Reset: func(ctx context.Context) error { return errors.Join(r.resetErr, r.hub.Reset(ctx)) },
 	})

@@ -60,7 +60,7 @@ func (s *ServiceSession) SendC2D(ctx context.Context, m store.Message) (err erro
 		return h.NewError(CodeQueueDepthExceeded, key.String(), strconv.Itoa(c2dDepth))
 	}
 	if err == nil {
-		h.metrics.queued.Add(1)
+		h.metrics.queued.Inc()
 		h.metrics.units.Add(units(messageSize(&m.SystemProperties, m.Properties, m.Body)))
 	}
 	return err
@@ -193,7 +193,7 @@ func (s *DeviceSession) withQueue(op operation, do func(*peer) error) (err error
 
 // c2dSettled notes that messages have left a devicebound queue.
 func (h *Hub) c2dSettled(key store.Key, messages []store.Message, o outcome) {
-	h.metrics.settled[o].Add(int64(len(messages)))
+	h.metrics.settled[o].Add(float64(len(messages)))
 	if o == outcomeExpired {
 		h.metrics.expired.Add(int64(len(messages)))
 	}

@@ -231,7 +231,7 @@ func (e *Error) Unwrap() error { return e.cause }
 // it for what only they can see, such as a body that is no JSON. A code that is not in the table becomes CodeServerError.
 func (h *Hub) NewError(code Code, details ...string) *Error {
 	e := newError(code, h.clock.Now(), details...)
-	h.metrics.errors[e.Code].Add(1)
+	h.metrics.errors[e.Code].Inc()
 	return e
 }
 

@@ -8,12 +8,12 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/iolite-emulator/iolite/exposition"
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/iolite-emulator/iolite/store"
 )
 
@@ -92,7 +92,7 @@ func (s *DeviceSession) CreateFileUpload(ctx context.Context, blobName string) (
 	if err := s.begin(ctx, u, now); err != nil {
 		return FileUpload{}, err
 	}
-	h.metrics.uploads.started.Add(1)
+	h.metrics.uploads.WithLabelValues("started").Inc()
 	return FileUpload{u.CorrelationID, h.cfg.Storage.Grant(blob, u.Ends)}, nil
 }
 
@@ -221,7 +221,7 @@ func (s *DeviceSession) failed(ctx context.Context, u store.Upload, r FileUpload
 	if err := s.hub.cfg.Engine.Uploads().Finish(ctx, u.Owner, u.CorrelationID); err != nil {
 		return s.hub.unknownUpload(u.CorrelationID, err)
 	}
-	s.hub.metrics.uploads.failed.Add(1)
+	s.hub.metrics.uploads.WithLabelValues("failed").Inc()
 	s.hub.note(slog.LevelError, opUploadEnd, s.key, "file upload failed", slog.String("blobName", u.Blob),
 		slog.Int("statusCode", r.StatusCode), slog.String("statusDescription", r.Description))
 	return nil
@@ -239,7 +239,7 @@ func (s *DeviceSession) uploaded(ctx context.Context, u store.Upload, info BlobI
 	if err := h.cfg.Engine.Uploads().Finish(ctx, u.Owner, u.CorrelationID); err != nil {
 		return h.unknownUpload(u.CorrelationID, err)
 	}
-	h.metrics.uploads.completed.Add(1)
+	h.metrics.uploads.WithLabelValues("completed").Inc()
 	h.files.post(appendFileNotification(nil, s.key.DeviceID, u.Blob, info, h.clock.Now()))
 	return nil
 }
@@ -255,14 +255,13 @@ func appendFileNotification(b []byte, deviceID, blob string, info BlobInfo, now 
 	return append(b, '}')
 }
 
-// uploadMetrics count what becomes of uploads.
-type uploadMetrics struct{ started, completed, failed atomic.Int64 }
-
-func (m *uploadMetrics) collect(p *exposition.Page) {
-	f := exposition.Family{Name: "iolite_file_uploads_total", Help: "File uploads started, completed with the blob there, and reported as failed.", Labels: []string{"event"}}
-	p.Counter(f, float64(m.started.Load()), "started")
-	p.Counter(f, float64(m.completed.Load()), "completed")
-	p.Counter(f, float64(m.failed.Load()), "failed")
+// newUploadMetrics counts what becomes of uploads.
+func newUploadMetrics() *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "iolite_file_uploads_total", Help: "File uploads started, completed with the blob there, and reported as failed."}, []string{"event"})
+	for _, event := range []string{"started", "completed", "failed"} {
+		v.WithLabelValues(event)
+	}
+	return v
 }
 
 func (h *Hub) initFiles() {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/iolite-emulator/iolite/auth"
@@ -37,6 +38,16 @@ func newTestHub(t testing.TB, change ...func(*Config)) (*Hub, *clock.Clock) {
 		c.Stop()
 	})
 	return h, c
+}
+
+// metricsOf returns a registry of a hub's metrics.
+func metricsOf(t testing.TB, h *Hub) *prometheus.Registry {
+	t.Helper()
+	r := prometheus.NewRegistry()
+	if err := h.RegisterMetrics(r); err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 // addDevice registers a device or module with its derived keys.

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/iolite-emulator/iolite/exposition"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // DocumentedMetric is one metric that IoT Hub documents (article "Azure IoT Hub monitoring data reference"), and its series on /metrics.
@@ -110,33 +110,47 @@ var metricTable = []DocumentedMetric{
 // DocumentedMetrics returns the documented metrics that Iolite has, in the order of the article.
 func DocumentedMetrics() []DocumentedMetric { return slices.Clone(metricTable) }
 
-// family is the series on a scrape.
-func (m DocumentedMetric) family() exposition.Family {
-	return exposition.Family{Name: m.Series, Help: m.Help + " IoT Hub: " + m.Name + ".", Labels: m.Labels}
+// documentedMetric returns the row of the table with a documented name.
+func documentedMetric(name string) DocumentedMetric {
+	return metricTable[slices.IndexFunc(metricTable, func(m DocumentedMetric) bool { return m.Name == name })]
 }
 
-// families finds a series by the documented name. A hub that nobody scrapes has no need of them.
-var families = sync.OnceValue(func() map[string]exposition.Family {
-	m := map[string]exposition.Family{}
+// help is what a scrape says of the series.
+func (m DocumentedMetric) help() string { return m.Help + " IoT Hub: " + m.Name + "." }
+
+// descriptions finds what Prometheus calls the description of a series by the documented name. A hub without metrics has no need of them.
+var descriptions = sync.OnceValue(func() map[string]*prometheus.Desc {
+	m := map[string]*prometheus.Desc{}
 	for _, row := range metricTable {
-		m[row.Name] = row.family()
+		m[row.Name] = prometheus.NewDesc(row.Series, row.help(), row.Labels, nil)
 	}
 	return m
 })
 
-// collection is one scrape of the documented series: whoever counts keeps plain numbers, which are read when somebody scrapes.
-type collection struct{ page *exposition.Page }
+// collection is one scrape: it sends what the series are now.
+type collection struct{ to chan<- prometheus.Metric }
 
 func (c collection) counter(name string, value int64, labels ...string) {
-	c.page.Counter(families()[name], float64(value), labels...)
+	c.to <- prometheus.MustNewConstMetric(descriptions()[name], prometheus.CounterValue, float64(value), labels...)
 }
 
-func (c collection) gauge(name string, value int64) { c.page.Gauge(families()[name], float64(value)) }
+func (c collection) gauge(name string, value int64) {
+	c.to <- prometheus.MustNewConstMetric(descriptions()[name], prometheus.GaugeValue, float64(value))
+}
 
 func (c collection) summary(name string, count uint64, sum float64, labels ...string) {
-	c.page.Summary(families()[name], count, sum, labels...)
+	c.to <- prometheus.MustNewConstSummary(descriptions()[name], count, sum, nil, labels...)
 }
 
-func (c collection) histogram(name string, bounds []float64, counts []uint64, sum float64, labels ...string) {
-	c.page.Histogram(families()[name], bounds, counts, sum, labels...)
+// documented collects the documented series: whoever counts keeps plain numbers, which are read when somebody scrapes.
+type documented struct{ collect func(collection) }
+
+// Describe implements prometheus.Collector.
+func (d documented) Describe(to chan<- *prometheus.Desc) {
+	for _, row := range metricTable {
+		to <- descriptions()[row.Name]
+	}
 }
+
+// Collect implements prometheus.Collector.
+func (d documented) Collect(to chan<- prometheus.Metric) { d.collect(collection{to}) }

@@ -1,51 +1,31 @@
 package hub
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/iolite-emulator/iolite/door"
-	"github.com/iolite-emulator/iolite/exposition"
 	"github.com/iolite-emulator/iolite/store"
 )
 
-// scrape has Prometheus's own parser read the hub's metrics.
-func scrape(t testing.TB, h *Hub) map[string]*dto.MetricFamily {
+// values returns the metrics that are not zero, by name and label.
+func values(t *testing.T, r *prometheus.Registry) map[string]float64 {
 	t.Helper()
-	var p exposition.Page
-	h.CollectMetrics(&p)
-	var text bytes.Buffer
-	if _, err := p.WriteTo(&text); err != nil {
-		t.Fatal(err)
-	}
-	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(&text)
+	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return families
-}
-
-// values returns the metrics that are not zero, by name and the values of their labels, in the order of the labels' names.
-func values(t *testing.T, h *Hub) map[string]float64 {
-	t.Helper()
 	got := map[string]float64{}
-	for name, f := range scrape(t, h) {
+	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			name := name
-			slices.SortFunc(m.Label, func(a, b *dto.LabelPair) int { return strings.Compare(a.GetName(), b.GetName()) })
+			name := f.GetName()
 			for _, l := range m.GetLabel() {
 				name += " " + l.GetValue()
 			}
@@ -65,6 +45,7 @@ func values(t *testing.T, h *Hub) map[string]float64 {
 
 func TestMetricsCountWhatHappens(t *testing.T) {
 	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	conn, _ := pipe(t, door.MQTT)
 	s := connect(t, h, "d", func(o *DeviceOptions) { o.Conn = conn })
 	connect(t, h, "e").Close()
@@ -77,7 +58,7 @@ func TestMetricsCountWhatHappens(t *testing.T) {
 	if err := s.CompleteC2D(ctx, b.token(0)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the delivery is counted", func() bool { return values(t, h)["iolite_c2d_delivered_total"] == 1 })
+	eventually(t, "the delivery is counted", func() bool { return values(t, r)["iolite_c2d_delivered_total"] == 1 })
 	for range 2 {
 		_, _, _ = transient(t, h, "d").PollC2D(ctx)
 	}
@@ -92,21 +73,30 @@ func TestMetricsCountWhatHappens(t *testing.T) {
 		"iothub_routing_deliveries_total events builtin null success Device Messages":      2,
 		"iothub_routing_data_size_in_bytes_delivered_total events builtin Device Messages": 52,
 	}
-	if diff := cmp.Diff(want, values(t, h)); diff != "" {
+	if diff := cmp.Diff(want, values(t, r)); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
 	}
 }
 
+func TestMetricsOfTwoHubsDoNotMix(t *testing.T) {
+	h, _ := newTestHub(t)
+	other, _ := newTestHub(t)
+	if other.RegisterMetrics(metricsOf(t, h)) == nil {
+		t.Error("a second hub took the first one's metrics")
+	}
+}
+
 // scraped returns the metrics of a hub that are not zero and whose name has a prefix.
-func scraped(t *testing.T, h *Hub, prefix string) map[string]float64 {
+func scraped(t *testing.T, r *prometheus.Registry, prefix string) map[string]float64 {
 	t.Helper()
-	got := values(t, h)
+	got := values(t, r)
 	maps.DeleteFunc(got, func(name string, _ float64) bool { return !strings.HasPrefix(name, prefix) })
 	return got
 }
 
 func TestOperationsAreCountedByDoorAndResult(t *testing.T) {
 	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	conn, _ := pipe(t, door.AMQP)
 	s := connect(t, h, "d", func(o *DeviceOptions) { o.Conn = conn })
 	responder(t, s, 200)
@@ -137,7 +127,7 @@ func TestOperationsAreCountedByDoorAndResult(t *testing.T) {
 		"iothub_c2d_methods_request_size_bytes amqp count": 1, "iothub_c2d_methods_request_size_bytes amqp sum": 10,
 		"iothub_c2d_methods_response_size_bytes amqp count": 1, "iothub_c2d_methods_response_size_bytes amqp sum": 10,
 	}
-	if diff := cmp.Diff(want, scraped(t, h, "iothub_c2d_")); diff != "" {
+	if diff := cmp.Diff(want, scraped(t, r, "iothub_c2d_")); diff != "" {
 		t.Errorf("back ends (-want +got):\n%s", diff)
 	}
 	want = map[string]float64{
@@ -146,29 +136,30 @@ func TestOperationsAreCountedByDoorAndResult(t *testing.T) {
 		"iothub_d2c_twin_update_size_bytes amqp count": 1, "iothub_d2c_twin_update_size_bytes amqp sum": 7,
 		"iothub_d2c_telemetry_ingress_all_protocol_total amqp": 2,
 	}
-	if diff := cmp.Diff(want, scraped(t, h, "iothub_d2c_")); diff != "" {
+	if diff := cmp.Diff(want, scraped(t, r, "iothub_d2c_")); diff != "" {
 		t.Errorf("devices (-want +got):\n%s", diff)
 	}
 	want = map[string]float64{
 		"iothub_twin_queries_success_total amqp": 1, "iothub_twin_queries_failure_total amqp": 1,
 		"iothub_twin_queries_result_size_bytes amqp count": 1, "iothub_twin_queries_result_size_bytes amqp sum": 16,
 	}
-	if diff := cmp.Diff(want, scraped(t, h, "iothub_twin_queries")); diff != "" {
+	if diff := cmp.Diff(want, scraped(t, r, "iothub_twin_queries")); diff != "" {
 		t.Errorf("queries (-want +got):\n%s", diff)
 	}
 	want = map[string]float64{"iothub_jobs_cancel_job_failure_total amqp": 1, "iothub_jobs_list_jobs_success_total amqp": 1}
-	if diff := cmp.Diff(want, scraped(t, h, "iothub_jobs")); diff != "" {
+	if diff := cmp.Diff(want, scraped(t, r, "iothub_jobs")); diff != "" {
 		t.Errorf("jobs (-want +got):\n%s", diff)
 	}
 }
 
 func TestTheDailyQuotaBeginsAnewAtMidnight(t *testing.T) {
 	h, c := newTestHub(t)
+	r := metricsOf(t, h)
 	s := connect(t, h, "d")
 	if err := s.SendTelemetry(ctx, Telemetry{Body: make([]byte, quotaUnit+1)}, Telemetry{}); err != nil {
 		t.Fatal(err)
 	}
-	used := func() float64 { return values(t, h)["iothub_daily_message_quota_used"] }
+	used := func() float64 { return values(t, r)["iothub_daily_message_quota_used"] }
 	if n := used(); n != 3 {
 		t.Errorf("%v messages of the quota are used, want 2 for the long one and 1 for the short one", n)
 	}
@@ -190,9 +181,17 @@ func TestTheDailyQuotaBeginsAnewAtMidnight(t *testing.T) {
 // TestEveryDocumentedMetricIsThereFromTheStart protects dashboards and alerts: a series that appears with its first event has no rate.
 func TestEveryDocumentedMetricIsThereFromTheStart(t *testing.T) {
 	h, _ := newTestHub(t)
-	there := scrape(t, h)
+	r := metricsOf(t, h)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, f := range families {
+		there[f.GetName()] = true
+	}
 	for _, m := range DocumentedMetrics() {
-		if there[m.Series] == nil && !strings.HasPrefix(m.Name, "Routing") { // of those every endpoint and source has its own
+		if !there[m.Series] && !strings.HasPrefix(m.Name, "Routing") { // of those every endpoint and source has its own
 			t.Errorf("%s (%s) is not there", m.Series, m.Name)
 		}
 	}
@@ -201,6 +200,7 @@ func TestEveryDocumentedMetricIsThereFromTheStart(t *testing.T) {
 // TestNoTelemetryIsCountedTwiceOrLost has scrapes and the ends of sessions come between messages.
 func TestNoTelemetryIsCountedTwiceOrLost(t *testing.T) {
 	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	const devices, messages = 4, 500
 	var senders sync.WaitGroup
 	for i := range devices {
@@ -227,7 +227,7 @@ func TestNoTelemetryIsCountedTwiceOrLost(t *testing.T) {
 			over = true
 		default:
 		}
-		now := values(t, h)["iothub_d2c_telemetry_ingress_success_total unknown"]
+		now := values(t, r)["iothub_d2c_telemetry_ingress_success_total unknown"]
 		if now < last {
 			t.Fatalf("the counter went back from %v to %v", last, now)
 		}
@@ -236,7 +236,7 @@ func TestNoTelemetryIsCountedTwiceOrLost(t *testing.T) {
 	if want := float64(2 * devices * messages); last != want {
 		t.Errorf("%v messages are counted, not %v", last, want)
 	}
-	v := values(t, h)
+	v := values(t, r)
 	if want := float64(3 * devices * messages); v["iothub_daily_message_quota_used"] != want {
 		t.Errorf("%v messages of the quota are used, not %v", v["iothub_daily_message_quota_used"], want)
 	}
@@ -247,6 +247,7 @@ func TestNoTelemetryIsCountedTwiceOrLost(t *testing.T) {
 
 func TestAFullMeterIsEmptied(t *testing.T) {
 	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	s := connect(t, h, "d")
 	for range 5 {
 		s.took(meterFull/2, maxTelemetry, meterFull/2)
@@ -254,14 +255,15 @@ func TestAFullMeterIsEmptied(t *testing.T) {
 	if n := h.metrics.telemetry[0].messages.Load(); n != 2*meterFull {
 		t.Errorf("%d messages left the meter by themselves, want two times a full one", n)
 	}
-	if n := values(t, h)["iothub_device_data_usage_bytes_total"]; n != 5*maxTelemetry {
+	if n := values(t, r)["iothub_device_data_usage_bytes_total"]; n != 5*maxTelemetry {
 		t.Errorf("%v bytes are counted", n)
 	}
 }
 
-// BenchmarkScrape is one GET /metrics of a hub with ten thousand connected devices.
+// BenchmarkScrape is one GET /metrics, without its text, of a hub with ten thousand connected devices.
 func BenchmarkScrape(b *testing.B) {
 	h, _ := newTestHub(b)
+	r := metricsOf(b, h)
 	const n = 10_000
 	fleet(b, h, n)
 	for i := range n {
@@ -272,9 +274,7 @@ func BenchmarkScrape(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		var p exposition.Page
-		h.CollectMetrics(&p)
-		if _, err := p.WriteTo(io.Discard); err != nil {
+		if _, err := r.Gather(); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -122,7 +122,7 @@ func (s *DeviceSession) checkPoll(p *peer) error {
 // violate makes a violation known. refusal is what the device is answered, nil when it is let through.
 func (h *Hub) violate(v Violation, c *door.Conn, refusal *Error) {
 	h.violations.add(v)
-	h.metrics.violations.Add(1)
+	h.metrics.violations.Inc()
 	attrs := append(connectionAttrs(c), slog.String("elapsed", v.Elapsed.String()), slog.String("interval", v.Interval.String()), slog.Bool("refused", v.Refused))
 	if refusal != nil {
 		attrs = append(attrs, slog.Int("resultType", int(refusal.Code)), slog.String("resultDescription", refusal.Name), slog.Int("statusCode", refusal.Status),

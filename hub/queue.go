@@ -235,7 +235,7 @@ func (q *queue) poll() (store.Message, bool) {
 
 // delivered counts a delivery.
 func (q *queue) delivered(m *store.Message) {
-	q.hub.metrics.delivered.Add(1)
+	q.hub.metrics.delivered.Inc()
 	if q.key.DeviceID != "" { // else it is feedback
 		q.hub.metrics.bytes.Add(int64(messageSize(&m.SystemProperties, m.Properties, m.Body)))
 	}

@@ -194,6 +194,7 @@ func TestEnrichmentsAreAddedAtTheirEndpointsAndNowhereElse(t *testing.T) {
 
 func TestAMessageThatEnrichmentsMakeTooLargeIsDropped(t *testing.T) {
 	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	setRouting(t, h, Routing{Endpoints: hubs("hot"), Routes: []Route{to("hot", ""), to("events", "")},
 		Enrichments: []Enrichment{{Key: "k", Value: "value", EndpointNames: []string{"hot"}}}})
 	s := connect(t, h, "d")
@@ -204,7 +205,7 @@ func TestAMessageThatEnrichmentsMakeTooLargeIsDropped(t *testing.T) {
 	if got := len(bodiesAt(t, h, "events")); got != 2 {
 		t.Errorf("%d events at the built-in endpoint", got)
 	}
-	if got := values(t, h)["iothub_d2c_telemetry_egress_invalid_total"]; got != 1 {
+	if got := values(t, r)["iothub_d2c_telemetry_egress_invalid_total"]; got != 1 {
 		t.Errorf("%v messages are counted as invalid", got)
 	}
 }

@@ -117,11 +117,12 @@ func TestARouteToTheBuiltInEndpointLetsItHaveWhatOthersGetToo(t *testing.T) {
 
 func TestWithoutFallbackWhatNoRouteTakesIsOrphaned(t *testing.T) {
 	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	setRouting(t, h, Routing{Endpoints: hubs("hot"), Routes: []Route{to("hot", "a = '1'")}, FallbackRoute: &FallbackRoute{IsEnabled: new(false)}})
 	sendTelemetry(t, connect(t, h, "d"), telemetry("1", "a=1"), telemetry("2"), telemetry("3"))
 	wantAt(t, h, "hot", "1")
 	wantAt(t, h, "events")
-	got := values(t, h)
+	got := values(t, r)
 	for name, want := range map[string]float64{
 		"iothub_d2c_telemetry_egress_orphaned_total": 2, "iothub_d2c_telemetry_egress_success_total": 1, "iothub_d2c_endpoints_egress_event_hubs_total": 1,
 		"iothub_d2c_telemetry_egress_fallback_total": 0,
@@ -134,12 +135,13 @@ func TestWithoutFallbackWhatNoRouteTakesIsOrphaned(t *testing.T) {
 
 func TestTheFallbackIsCountedAndMayHaveAConditionAndAnotherEndpoint(t *testing.T) {
 	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	setRouting(t, h, Routing{Endpoints: hubs("hot", "rest"), Routes: []Route{to("hot", "a = '1'")},
 		FallbackRoute: &FallbackRoute{Condition: "b = '1'", EndpointNames: []string{"rest"}}})
 	sendTelemetry(t, connect(t, h, "d"), telemetry("1", "a=1"), telemetry("2", "b=1"), telemetry("3"))
 	wantAt(t, h, "rest", "2")
 	wantAt(t, h, "events")
-	got := values(t, h)
+	got := values(t, r)
 	if got["iothub_d2c_telemetry_egress_fallback_total"] != 1 || got["iothub_d2c_telemetry_egress_orphaned_total"] != 1 {
 		t.Errorf("metrics %v", got)
 	}
@@ -362,11 +364,12 @@ func TestTheLogTellsWhatRoutingDidNotDo(t *testing.T) {
 
 func TestNothingFallsBackWithoutRoutes(t *testing.T) {
 	h, _ := newTestHub(t)
+	r := metricsOf(t, h)
 	s := connect(t, h, "d")
 	sendTelemetry(t, s, telemetry("1"))
 	setRouting(t, h, Routing{Enrichments: []Enrichment{{Key: "k", Value: "v", EndpointNames: []string{"events"}}}})
 	sendTelemetry(t, s, telemetry("2"))
-	if got := values(t, h); got["iothub_d2c_telemetry_egress_fallback_total"] != 0 || got["iothub_d2c_telemetry_egress_success_total"] != 2 {
+	if got := values(t, r); got["iothub_d2c_telemetry_egress_fallback_total"] != 0 || got["iothub_d2c_telemetry_egress_success_total"] != 2 {
 		t.Errorf("metrics %v", got)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/iolite-emulator/iolite/clock"
 	"github.com/iolite-emulator/iolite/store"
 )
@@ -38,13 +40,14 @@ var routingSource = map[RouteSource]string{
 // much as counting a hundred of them.
 const sampleEvery = 64
 
-// latencyBounds are for endpoints in this process as well as for those far away, in seconds.
-var latencyBounds = [...]float64{1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10, 60, 600, 3600}
+// latencyBuckets are for endpoints in this process as well as for those far away, in seconds.
+var latencyBuckets = []float64{1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10, 60, 600, 3600}
 
 // routingMetrics are what routing has done, by endpoint and source.
 type routingMetrics struct {
 	clock      *clock.Clock
 	partitions int
+	latency    *prometheus.HistogramVec
 
 	mu       sync.Mutex
 	meters   map[meterKey]*routeMeter
@@ -58,7 +61,11 @@ type meterKey struct {
 }
 
 func newRoutingMetrics(c *clock.Clock, partitions int) *routingMetrics {
-	r := &routingMetrics{clock: c, partitions: partitions, meters: map[meterKey]*routeMeter{}, orphaned: map[RouteSource]*atomic.Int64{}}
+	row := documentedMetric("RoutingDeliveryLatency")
+	r := &routingMetrics{
+		clock: c, partitions: partitions, meters: map[meterKey]*routeMeter{}, orphaned: map[RouteSource]*atomic.Int64{},
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: row.Series, Help: row.help(), Buckets: latencyBuckets}, row.Labels),
+	}
 	for source := range routingSource {
 		r.orphaned[source] = new(atomic.Int64)
 	}
@@ -74,8 +81,8 @@ type routeMeter struct {
 
 	retried, dropped, invalid, fallback, blobs, blobBytes atomic.Int64
 
-	latencies [len(latencyBounds) + 1]atomic.Uint64 // how many latencies were up to each bound, and above all
-	waited    atomic.Int64                          // their sum in nanoseconds
+	latency              prometheus.Observer
+	waited, observations atomic.Int64 // sum of the latencies in nanoseconds, and how many they are
 }
 
 // meterPart is on a cache line of its own.
@@ -91,7 +98,7 @@ func (r *routingMetrics) meter(kind EndpointType, name string, source RouteSourc
 	defer r.mu.Unlock()
 	m := r.meters[key]
 	if m == nil {
-		m = &routeMeter{key: key, clock: r.clock, parts: make([]meterPart, r.partitions)}
+		m = &routeMeter{key: key, clock: r.clock, parts: make([]meterPart, r.partitions), latency: r.latency.WithLabelValues(key.labels()...)}
 		r.meters[key] = m
 	}
 	return m
@@ -143,9 +150,9 @@ func (m *routeMeter) blob(bytes int) {
 }
 
 func (m *routeMeter) observe(latency time.Duration) {
-	i, _ := slices.BinarySearch(latencyBounds[:], latency.Seconds())
-	m.latencies[i].Add(1)
+	m.latency.Observe(latency.Seconds())
 	m.waited.Add(int64(latency))
+	m.observations.Add(1)
 }
 
 func (m *routeMeter) total() (messages, bytes int64) {
@@ -160,20 +167,18 @@ func (m *routeMeter) total() (messages, bytes int64) {
 func (k meterKey) labels() []string { return []string{string(k.kind), k.name, routingSource[k.source]} }
 
 // egress is what routing has done for all endpoints of one type.
-type egress struct {
-	messages, blobs, blobBytes, waited int64
-	observations                       uint64
-}
+type egress struct{ messages, blobs, blobBytes, waited, observations int64 }
 
 // collect sends routing's series.
 func (r *routingMetrics) collect(c collection) {
+	r.latency.Collect(c.to)
 	types := map[EndpointType]egress{}
 	var success, fallback, dropped, invalid, orphaned int64
 	for _, m := range r.all() {
-		messages, observations := m.collect(c)
+		messages := m.collect(c)
 		t := types[m.key.kind]
 		types[m.key.kind] = egress{
-			t.messages + messages, t.blobs + m.blobs.Load(), t.blobBytes + m.blobBytes.Load(), t.waited + m.waited.Load(), t.observations + observations,
+			t.messages + messages, t.blobs + m.blobs.Load(), t.blobBytes + m.blobBytes.Load(), t.waited + m.waited.Load(), t.observations + m.observations.Load(),
 		}
 		success, fallback, dropped, invalid = success+messages, fallback+m.fallback.Load(), dropped+m.dropped.Load(), invalid+m.invalid.Load()
 	}
@@ -185,7 +190,7 @@ func (r *routingMetrics) collect(c collection) {
 	}
 	for kind, name := range egressName {
 		c.counter("d2c.endpoints.egress."+name, types[kind].messages)
-		c.summary("d2c.endpoints.latency."+name, types[kind].observations, time.Duration(types[kind].waited).Seconds())
+		c.summary("d2c.endpoints.latency."+name, uint64(types[kind].observations), time.Duration(types[kind].waited).Seconds())
 	}
 	c.counter("d2c.endpoints.egress.storage.blobs", types[EndpointStorage].blobs)
 	c.counter("d2c.endpoints.egress.storage.bytes", types[EndpointStorage].blobBytes)
@@ -202,15 +207,9 @@ func (r *routingMetrics) all() []*routeMeter {
 	return slices.Collect(maps.Values(r.meters))
 }
 
-// collect sends the series of one endpoint and source, and returns how many messages it has taken, and of how many the latency was measured.
-func (m *routeMeter) collect(c collection) (messages int64, observations uint64) {
+// collect sends the series of one endpoint and source and returns how many messages it has taken.
+func (m *routeMeter) collect(c collection) (messages int64) {
 	labels := m.key.labels()
-	latencies := make([]uint64, len(m.latencies))
-	for i := range latencies {
-		latencies[i] = m.latencies[i].Load()
-		observations += latencies[i]
-	}
-	c.histogram("RoutingDeliveryLatency", latencyBounds[:], latencies, time.Duration(m.waited.Load()).Seconds(), labels...)
 	messages, bytes := m.total()
 	c.counter("RoutingDeliveries", messages, append(slices.Clone(labels), "success", "null")...)
 	c.counter("RoutingDataSizeInBytesDelivered", bytes, labels...)
@@ -219,5 +218,5 @@ func (m *routeMeter) collect(c collection) (messages int64, observations uint64)
 			c.counter("RoutingDeliveries", v, append(slices.Clone(labels), "failure", category)...)
 		}
 	}
-	return messages, observations
+	return messages
 }

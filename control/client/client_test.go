@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/iolite-emulator/iolite/certs/certtest"
@@ -33,7 +34,7 @@ func serve(t *testing.T, ready *bool) string {
 	h, err := hub.New(hub.Config{Engine: store.NewMemory(store.MemoryOptions{}), Clock: manual, Logger: logger})
 	must(t, err)
 	s := control.New(control.Config{
-		Hub: h, Clock: manual, Logger: logger, Metrics: h.CollectMetrics, Ready: func() bool { return *ready },
+		Hub: h, Clock: manual, Logger: logger, Metrics: func() prometheus.Gatherer { return prometheus.NewRegistry() }, Ready: func() bool { return *ready },
 		Info:  func() control.Info { return control.Info{Hub: "iolite"} },
 		CAPEM: func() []byte { return certtest.NewCA(t, "development CA").PEM() },
 		Reset: func(context.Context) error { return errors.New("the seed is bad") },
