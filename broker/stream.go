@@ -62,7 +62,7 @@ type stream struct {
 	writeArmed time.Time // when the write deadline was set
 	readArmed  time.Time // when the read deadline was set; only read uses it
 	tells      bool      // the connection calls idle
-	unrested   int32     // bytes read since answers were last set on their way; only read and idle use it
+	unrested   int32     // bytes read since answers began to wait; only read and idle use it
 }
 
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
@@ -77,7 +77,9 @@ func (s *stream) init(c *door.Conn, patience, stall time.Duration) {
 // read reads what the peer sent. Before it waits, or when it has read much without waiting, it sets the gathered answers on their way.
 func (s *stream) read(p []byte) (int, error) {
 	s.mu.Lock()
-	if s.out != nil && (!s.tells || s.unrested >= maxUnrested) {
+	if s.out == nil {
+		s.unrested = 0
+	} else if !s.tells || s.unrested >= maxUnrested {
 		s.unrested = 0
 		s.startFlush()
 	}

@@ -204,3 +204,51 @@ func TestAReaderThatNeverWaitsAnswersAllTheSame(t *testing.T) {
 		t.Errorf("the client got %q, %v", got, err)
 	}
 }
+
+// torrent is a connection whose peer always has more to say.
+type torrent struct {
+	pacer
+	written chan string
+}
+
+func (*torrent) Read(p []byte) (int, error) { return len(p), nil }
+
+func (*torrent) SetWriteDeadline(time.Time) error { return nil }
+
+func (*torrent) Close() error { return nil }
+
+func (c *torrent) Write(p []byte) (int, error) {
+	c.written <- string(p)
+	return len(p), nil
+}
+
+// Gigabytes that asked for no answer do not make the next one wait.
+func TestAnAnswerAfterAFloodComesLikeAnyOther(t *testing.T) {
+	c := &torrent{written: make(chan string, 1)}
+	var s stream
+	s.init(door.Wrap(c, door.MQTT), patient, patient)
+	s.tells = true
+	read := func(bytes, atOnce int) {
+		t.Helper()
+		for p := make([]byte, atOnce); bytes > 0; bytes -= atOnce {
+			if _, err := s.read(p); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	read(2<<30, 1<<20)
+	if err := s.send([]byte("answer")); err != nil {
+		t.Fatal(err)
+	}
+	read(maxUnrested+1024, 1024)
+	select {
+	case got := <-c.written:
+		if got != "answer" {
+			t.Errorf("%q", got)
+		}
+	case <-time.After(patient):
+		t.Error("no answer")
+	}
+	s.close()
+	<-s.done
+}
