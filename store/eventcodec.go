@@ -42,32 +42,32 @@ func texts(e *Event) [textFields]*string {
 	}
 }
 
-const partitionKeyBit = textFields - 1
+const senderBit = 15 // the first of the fields that say who sent it: DeviceID and those after it
 
 // words lists the fields that are the same in very many events.
 func words(e *Event) [3]*string { return [3]*string{&e.AuthMethod, &e.Source, &e.ModelID} }
 
-// appendEvent appends the encoding of e to buf.
-func appendEvent(buf []byte, e *Event, g *glossary) []byte {
+// encoder encodes events that are stored together. Most have the same sender: what that makes the same is encoded for the first of them, and
+// copied for the next.
+type encoder struct {
+	glossary *glossary
+	last     *Event // nil before the first
+	words    []byte // of the last, in the buffer; so are the fields of its sender
+	sender   []byte
+	flags    uint32 // of the sender's fields
+}
+
+// append appends the encoding of e to buf, which holds what was encoded before. e must not change until the next.
+func (c *encoder) append(buf []byte, e *Event) []byte {
 	start := len(buf)
 	buf = binary.LittleEndian.AppendUint64(buf, uint64(e.Enqueued.UnixNano()))
 	buf = append(buf, 0, 0, 0, 0) // the flags, once they are known
-	page := g.load()
-	for _, w := range words(e) {
-		buf, page = g.append(buf, page, *w)
-	}
-	var flags uint32
-	for i, s := range texts(e) {
-		if *s == "" {
-			continue
-		}
-		if i == partitionKeyBit && e.PartitionKey == e.DeviceID {
-			flags |= flagKeyIsID
-			continue
-		}
-		flags |= 1 << i
-		buf = appendText(buf, *s)
-	}
+	buf = c.appendWords(buf, e)
+	fields := texts(e)
+	buf, flags := appendTexts(buf, fields[:senderBit], 0)
+	buf = c.appendSender(buf, e, fields[senderBit:])
+	flags |= c.flags
+	c.last = e
 	if !e.Expiry.IsZero() {
 		flags |= flagExpiry
 		buf = binary.LittleEndian.AppendUint64(buf, uint64(e.Expiry.UnixMilli()))
@@ -78,6 +78,46 @@ func appendEvent(buf []byte, e *Event, g *glossary) []byte {
 	}
 	binary.LittleEndian.PutUint32(buf[start+flagsAt:], flags)
 	return append(buf, e.Body...)
+}
+
+func (c *encoder) appendWords(buf []byte, e *Event) []byte {
+	if l := c.last; l != nil && l.AuthMethod == e.AuthMethod && l.Source == e.Source && l.ModelID == e.ModelID {
+		return append(buf, c.words...)
+	}
+	start := len(buf)
+	page := c.glossary.load()
+	for _, w := range words(e) {
+		buf, page = c.glossary.append(buf, page, *w)
+	}
+	c.words = buf[start:]
+	return buf
+}
+
+// appendSender appends the text fields from senderBit on.
+func (c *encoder) appendSender(buf []byte, e *Event, fields []*string) []byte {
+	if l := c.last; l != nil && l.DeviceID == e.DeviceID && l.ModuleID == e.ModuleID && l.GenerationID == e.GenerationID && l.PartitionKey == e.PartitionKey {
+		return append(buf, c.sender...)
+	}
+	start := len(buf)
+	if e.PartitionKey == e.DeviceID && e.DeviceID != "" {
+		buf, c.flags = appendTexts(buf, fields[:len(fields)-1], senderBit)
+		c.flags |= flagKeyIsID
+	} else {
+		buf, c.flags = appendTexts(buf, fields, senderBit)
+	}
+	c.sender = buf[start:]
+	return buf
+}
+
+// appendTexts appends the fields that are not empty, the first of which has the flag bit. It returns their flags.
+func appendTexts(buf []byte, fields []*string, bit int) (_ []byte, flags uint32) {
+	for i, s := range fields {
+		if *s != "" {
+			flags |= 1 << (bit + i)
+			buf = appendText(buf, *s)
+		}
+	}
+	return buf, flags
 }
 
 func appendProperties(buf []byte, properties []Property) []byte {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"sort"
 	"sync"
@@ -31,7 +32,7 @@ type memPartition struct {
 	trimmed      int64 // nothing before this one is read any more
 	written      int64 // bytes ever written: the offset of the next event
 	allocated    int64 // bytes of the segments kept
-	lastEnqueued time.Time
+	lastEnqueued int64 // nanoseconds since the Unix epoch
 	lastOffset   int64 // of the last event
 
 	limit    int64 // of allocated
@@ -41,12 +42,14 @@ type memPartition struct {
 }
 
 // segment holds encoded events one after the other. Bytes below len(buf) never change and buf never moves, so readers use
-// them without a lock once they have copied the two slice headers under the partition's.
+// them without a lock once they have copied the two slice headers under the partition's. The memory of one that no reader has got is
+// used again for the next segment.
 type segment struct {
 	first  int64    // sequence number of the first event
 	offset int64    // of the first event
 	buf    []byte   // grows within its capacity
 	starts []uint32 // where each event begins in buf
+	lent   bool     // a reader got it, and may look at it for as long as it likes
 }
 
 type watcher struct{ wake func() }
@@ -54,7 +57,7 @@ type watcher struct{ wake func() }
 func newMemLog(partitions int, bytes int64) *memLog {
 	l := &memLog{partitions: make([]*memPartition, partitions), glossary: newGlossary()}
 	for i := range l.partitions {
-		l.partitions[i] = &memPartition{limit: max(bytes/int64(partitions), minSegment)}
+		l.partitions[i] = &memPartition{limit: max(bytes/int64(partitions), minSegment), lastEnqueued: math.MinInt64}
 	}
 	return l
 }
@@ -62,7 +65,7 @@ func newMemLog(partitions int, bytes int64) *memLog {
 func (l *memLog) reset() {
 	for _, p := range l.partitions {
 		p.mu.Lock()
-		p.segments, p.next, p.written, p.allocated, p.lastEnqueued = nil, 0, 0, 0, time.Time{}
+		p.segments, p.next, p.written, p.allocated, p.lastEnqueued = nil, 0, 0, 0, math.MinInt64
 		p.trimmed, p.lastOffset = 0, 0
 		p.evicted.Store(0)
 		p.mu.Unlock()
@@ -89,11 +92,7 @@ func (l *memLog) Append(_ context.Context, partition int, events ...Event) (int6
 	d := l.encode(events)
 	p.mu.Lock()
 	first := p.next
-	start := 0
-	for i, end := range d.ends {
-		p.append(d.buf[start:end], events[i].Enqueued)
-		start = end
-	}
+	p.append(d)
 	p.mu.Unlock()
 	d.release()
 	if w := p.watchers.Load(); w != nil {
@@ -115,8 +114,9 @@ var drafts = sync.Pool{New: func() any { return new(draft) }}
 // encode returns the events as a draft; release gives it back.
 func (l *memLog) encode(events []Event) *draft {
 	d := drafts.Get().(*draft)
+	e := encoder{glossary: l.glossary}
 	for i := range events {
-		d.buf = appendEvent(d.buf, &events[i], l.glossary)
+		d.buf = e.append(d.buf, &events[i])
 		d.ends = append(d.ends, len(d.buf))
 	}
 	return d
@@ -130,20 +130,34 @@ func (d *draft) release() {
 	drafts.Put(d)
 }
 
-// append stores one encoded event; the caller holds mu.
-func (p *memPartition) append(data []byte, enqueued time.Time) {
-	s := p.room(len(data))
-	start := len(s.buf)
-	s.starts = append(s.starts, uint32(start))
-	s.buf = append(s.buf, data...)
-	if enqueued.Before(p.lastEnqueued) {
-		enqueued = p.lastEnqueued
-		binary.LittleEndian.PutUint64(s.buf[start:], uint64(enqueued.UnixNano()))
+// append stores the events of a draft, as many at once as have room in a segment; the caller holds mu.
+func (p *memPartition) append(d *draft) {
+	start := 0
+	for ends := d.ends; len(ends) > 0; {
+		s := p.room(ends[0] - start)
+		n := 0
+		for at := start; n < len(ends) && ends[n]-start <= cap(s.buf)-len(s.buf); n++ {
+			p.keepOrder(d.buf[at:])
+			s.starts = append(s.starts, uint32(len(s.buf)+at-start))
+			p.lastOffset = p.written + int64(at-start)
+			at = ends[n]
+		}
+		end := ends[n-1]
+		s.buf = append(s.buf, d.buf[start:end]...)
+		p.next += int64(n)
+		p.written += int64(end - start)
+		start, ends = end, ends[n:]
+	}
+}
+
+// keepOrder notes when an event was enqueued, and makes that no earlier than the event before it.
+func (p *memPartition) keepOrder(event []byte) {
+	enqueued := int64(binary.LittleEndian.Uint64(event))
+	if enqueued < p.lastEnqueued {
+		binary.LittleEndian.PutUint64(event, uint64(p.lastEnqueued))
+		return
 	}
 	p.lastEnqueued = enqueued
-	p.next++
-	p.lastOffset = p.written
-	p.written += int64(len(data))
 }
 
 // room returns the segment that takes the next size bytes, a new one if need be; the oldest go for it.
@@ -158,21 +172,30 @@ func (p *memPartition) room(size int) *segment {
 	}
 	// No bigger than an eighth of the limit, so that dropping the oldest drops no more than that.
 	capacity = max(min(capacity, maxSegment, int(p.limit/8)), size)
-	p.evictFor(int64(capacity))
-	s := &segment{first: p.next, offset: p.written, buf: make([]byte, 0, capacity)}
+	s := p.evictFor(capacity)
+	if s == nil {
+		s = &segment{buf: make([]byte, 0, capacity)}
+	}
+	*s = segment{first: p.next, offset: p.written, buf: s.buf[:0], starts: s.starts[:0]}
 	p.segments = append(p.segments, s)
 	p.allocated += int64(capacity)
 	return s
 }
 
-func (p *memPartition) evictFor(bytes int64) {
-	for len(p.segments) > 0 && p.allocated+bytes > p.limit {
+// evictFor drops the oldest segments until there is room for another of capacity bytes. It returns one of them that may be used again as
+// that, nil when there is none.
+func (p *memPartition) evictFor(capacity int) (free *segment) {
+	for len(p.segments) > 0 && p.allocated+int64(capacity) > p.limit {
 		old := p.segments[0]
 		p.segments[0] = nil
 		p.segments = p.segments[1:]
 		p.allocated -= int64(cap(old.buf))
 		p.evicted.Add(int64(len(old.starts)))
+		if cap(old.buf) == capacity && !old.lent {
+			free = old
+		}
 	}
+	return free
 }
 
 // Read implements EventLog. The events' texts and bodies point into the log's memory, which never changes: callers must not
@@ -224,8 +247,9 @@ func (p *memPartition) segmentAt(from int64) (s segment, first int64, ok bool) {
 		return segment{}, from, false
 	}
 	i := sort.Search(len(p.segments), func(i int) bool { return p.segments[i].first > from })
-	s = *p.segments[max(i-1, 0)]
-	return s, max(from, s.first), true
+	found := p.segments[max(i-1, 0)]
+	found.lent = true
+	return *found, max(from, found.first), true
 }
 
 // event returns the bytes of the event at index at.
@@ -309,9 +333,9 @@ func (l *memLog) Info(_ context.Context, partition int) (PartitionInfo, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	info := PartitionInfo{FirstSequence: p.next, LastSequence: p.next - 1, LastOffset: p.lastOffset, LastEnqueued: p.lastEnqueued}
-	if p.next == 0 {
-		info.LastOffset = -1
+	info := PartitionInfo{FirstSequence: p.next, LastSequence: p.next - 1, LastOffset: -1}
+	if p.next > 0 {
+		info.LastOffset, info.LastEnqueued = p.lastOffset, time.Unix(0, p.lastEnqueued).UTC()
 	}
 	if len(p.segments) > 0 {
 		info.FirstSequence = max(p.segments[0].first, p.trimmed)

@@ -197,6 +197,61 @@ func TestEvictionLeavesReadEventsAlone(t *testing.T) {
 	}
 }
 
+// A full log that nobody reads needs no more memory; what a reader got stays as it was, which TestEvictionLeavesReadEventsAlone says.
+func TestSegmentsThatNobodyReadAreUsedAgain(t *testing.T) {
+	l := newLog(MemoryOptions{Partitions: 1, EventBytes: 256 << 10})
+	p := l.partitions[0]
+	fill := func() {
+		for range 1000 {
+			must(l.Append(ctx, 0, Event{Body: make([]byte, 1000)}))
+		}
+	}
+	fill()
+	memory := map[*byte]bool{}
+	for _, s := range p.segments {
+		memory[&s.buf[0]] = true
+	}
+	fill()
+	for _, s := range p.segments {
+		if !memory[&s.buf[0]] {
+			t.Error("a segment has new memory")
+		}
+	}
+	if n := p.segments[0].first + int64(len(p.segments[0].starts)); n != p.segments[1].first {
+		t.Errorf("the first segment ends before event %d, the next begins with %d", n, p.segments[1].first)
+	}
+}
+
+// Events that are stored together become what they would have become one after the other: in segments, when the oldest go, with times
+// that go back, and of whoever they are.
+func TestStoringTogetherIsStoringOneAfterTheOther(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		o := MemoryOptions{Partitions: 1, EventBytes: 64 << 10}
+		together, single := newLog(o), newLog(o)
+		few := rapid.SampledFrom([]string{"", "a", "b"})
+		for range rapid.IntRange(1, 5).Draw(t, "batches") {
+			var batch []Event
+			for range rapid.IntRange(1, 12).Draw(t, "events") {
+				e := Event{
+					DeviceID: few.Draw(t, "device"), ModuleID: few.Draw(t, "module"), GenerationID: few.Draw(t, "generation"), PartitionKey: few.Draw(t, "key"),
+					AuthMethod: few.Draw(t, "method"), Source: few.Draw(t, "source"), ModelID: few.Draw(t, "model"),
+					Enqueued: start.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "time"))), Body: make([]byte, rapid.IntRange(0, 6000).Draw(t, "size")),
+				}
+				e.MessageID = few.Draw(t, "id")
+				batch = append(batch, e)
+				must(single.Append(ctx, 0, e))
+			}
+			must(together.Append(ctx, 0, batch...))
+		}
+		if diff := cmp.Diff(must(single.Info(ctx, 0)), must(together.Info(ctx, 0))); diff != "" {
+			t.Fatalf("partition (-single +together):\n%s", diff)
+		}
+		if diff := cmp.Diff(must(single.Read(ctx, 0, 0, 1000, 1<<30)), must(together.Read(ctx, 0, 0, 1000, 1<<30)), cmp.Comparer(bytes.Equal)); diff != "" {
+			t.Fatalf("events (-single +together):\n%s", diff)
+		}
+	})
+}
+
 func TestHugeEventGetsItsOwnSegment(t *testing.T) {
 	l := newLog(MemoryOptions{Partitions: 1, EventBytes: 64 << 10})
 	must(l.Append(ctx, 0, Event{Body: []byte("small")}))
