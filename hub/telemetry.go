@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -76,15 +77,15 @@ func (s *DeviceSession) SendEach(ctx context.Context, messages ...Telemetry) (st
 // keepTelemetry stores messages that were found good, of size bytes and so many units of the quota, and counts them.
 func (s *DeviceSession) keepTelemetry(ctx context.Context, messages []Telemetry, size int, used int64) error {
 	now := s.hub.clock.Now()
-	batch := batches.Get().(*[]store.Event)
+	pooled := batches.Get().(*[]store.Event)
+	batch := slices.Grow(*pooled, len(messages))[:len(messages)] // cleared, as it was put back
 	for i := range messages {
-		*batch = append(*batch, store.Event{})
-		s.stampEvent(&(*batch)[i], &messages[i], now)
+		s.stampEvent(&batch[i], &messages[i], now)
 	}
-	err := s.store(ctx, *batch...)
-	clear(*batch)
-	*batch = (*batch)[:0]
-	batches.Put(batch)
+	err := s.store(ctx, batch...)
+	clear(batch)
+	*pooled = batch[:0]
+	batches.Put(pooled)
 	if err != nil {
 		return err
 	}

@@ -194,6 +194,23 @@ func BenchmarkSendTelemetry(b *testing.B) {
 	}
 }
 
+// BenchmarkSendEach is for each of sixteen messages that came together.
+func BenchmarkSendEach(b *testing.B) {
+	h, _ := newTestHub(b)
+	s := connect(b, h, "d1")
+	var messages [16]Telemetry
+	for i := range messages {
+		messages[i] = telemetry256()
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.SendEach(context.Background(), messages[:]...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(messages)), "ns/msg")
+}
+
 func BenchmarkSendTelemetryOfManyDevices(b *testing.B) {
 	h, _ := newTestHub(b)
 	sessions := make([]*DeviceSession, 1000)
