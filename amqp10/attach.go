@@ -136,6 +136,8 @@ var errFrameSize = errors.New("attach does not fit your max-frame-size")
 // attached answers the attach. mu is held.
 func (l *Link) attached(p *attachFrame, node Node, refusal *Error) {
 	l.node = node
+	_, gathers := node.(Gatherer)
+	l.gathers = gathers && l.lends
 	s := l.session
 	s.attaching = false
 	if !s.alive() || l.state != linkAttaching { // ended during the call

@@ -54,7 +54,8 @@ type Conn struct {
 	tells     bool          // nc calls idle
 	unrested  int           // bytes read since the last rest; the reader's
 	events    []settlement  // the reader's scratch
-	spare     *Delivery     // one that was lent, to be used again; the reader's
+	spare     []*Delivery   // that were lent, to be used again; the reader's
+	gathering []*Delivery   // of one link, handed over but perhaps not settled yet; the reader's
 	lastRead  atomic.Int64  // when the last whole frame arrived
 	lastWrite atomic.Int64  // when the last write began
 	deadline  time.Duration // the write deadline set on nc; the writer's
@@ -166,6 +167,7 @@ func (c *Conn) serve() error {
 	if err := c.handshake(); err != nil {
 		return err
 	}
+	defer c.gathered()
 	for {
 		f, err := c.readFrame(c.cfg.MaxFrameSize)
 		if err != nil {
@@ -216,6 +218,7 @@ func (c *Conn) readFrame(max uint32) (frame, error) {
 }
 
 func (c *Conn) fill(need int) error {
+	c.gathered() // the payloads are in the buffer
 	if c.shrink.CompareAndSwap(true, false) {
 		c.in.shrink()
 	}

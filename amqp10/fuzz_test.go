@@ -179,7 +179,28 @@ func (s *script) SetWriteDeadline(time.Time) error { return nil }
 type nullPeer struct {
 	attached, detached int
 	begun, closed      int
-	lends              bool
+	lends, gathers     bool
+}
+
+// nullGatherer is a nullPeer's node that puts off what it is sent.
+type nullGatherer struct {
+	*nullPeer
+	put    []*Delivery
+	bodies []string
+}
+
+func (n *nullGatherer) Receive(_ *Link, d *Delivery) {
+	n.put, n.bodies = append(n.put, d), append(n.bodies, string(d.Payload))
+}
+
+func (n *nullGatherer) Gathered(l *Link) {
+	for i, d := range n.put {
+		if d.link != l || string(d.Payload) != n.bodies[i] || i == gatherMost {
+			panic("a delivery is not what was received")
+		}
+		n.nullPeer.Receive(l, d)
+	}
+	n.put, n.bodies = nil, nil
 }
 
 func (p *nullPeer) SASL(string, []byte) SASLCode { return SASLOK }
@@ -193,6 +214,9 @@ func (p *nullPeer) Attach(l *Link) (Node, *Error) {
 	p.attached++
 	if p.lends {
 		l.LendDeliveries()
+	}
+	if p.gathers && p.lends {
+		return &nullGatherer{nullPeer: p}, nil
 	}
 	return p, nil
 }
@@ -230,6 +254,7 @@ func FuzzConn(f *testing.F) {
 	add(1, grant(0, 1, 0, 9), grant(1, 100, 0, 9), fr(0, descDetach, uint32(1)), attachReceiver("again", 1, 0), fr(0, descEnd), begin(0))
 	add(3, transfer(0, 0), transfer(0, 1), transfer(0, 2), transfer(0, 3))
 	add(7, transfer(0, 0), more(0, 1), last(0), transfer(0, 2), transfer(0, 3, nil, true))
+	add(15, transfer(0, 0), transfer(0, 1, nil, true), more(0, 2), last(0), transfer(0, 3), transfer(1, 4), fr(0, descDetach, uint32(0)))
 	add(1, attachSender("s", 5), begin(1), fr(1, descEnd), fr(0, descClose), begin(2))
 	f.Fuzz(func(t *testing.T, mode byte, cut uint8, b []byte) {
 		s := &script{cut: int(cut) + 1, tells: mode&2 != 0}
@@ -237,7 +262,7 @@ func FuzzConn(f *testing.F) {
 			s.in = append(append(s.in, amqpHeader...), opened...)
 		}
 		s.in = append(s.in, b...)
-		p := &nullPeer{lends: mode&4 != 0}
+		p := &nullPeer{lends: mode&4 != 0, gathers: mode&8 != 0}
 		c := newConn(&NewServer(Config{CreditWindow: 3, IncomingWindow: 8, MaxUnsettledPerLink: 6, MaxMessageSize: 1000, firstID: 1<<32 - 2}).cfg, s, p)
 		s.c = c
 		c.finish(c.serve())

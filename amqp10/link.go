@@ -47,6 +47,7 @@ type Link struct {
 	partial    *Delivery // a delivery of which frames are still to come
 	discarding bool      // the rest of it is dropped: it is too large
 	lends      bool      // see LendDeliveries; fixed after the attach
+	gathers    bool      // and the node is a Gatherer; the same
 
 	// As a sender.
 	drain   bool // the client asked for it and waits for Drained
@@ -153,7 +154,7 @@ func (l *Link) SetCreditWindow(n uint32) {
 }
 
 // LendDeliveries saves the node what it does not need: each Delivery it receives, with its Payload, is valid until Receive returns,
-// which must have settled it. Only during Peer.Attach.
+// which must have settled it, or, of a Gatherer, until Gathered returns. Only during Peer.Attach.
 func (l *Link) LendDeliveries() { l.shape(func(*reply) { l.lends = true }) }
 
 // Credit returns how many deliveries Send would take now (as a sender), or the client may still send (as a receiver).

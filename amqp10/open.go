@@ -19,6 +19,9 @@ func (c *Conn) handle(f frame) (over bool, err error) {
 	if d.err != nil {
 		return false, decodeError(d.err)
 	}
+	if desc != descTransfer {
+		c.gathered()
+	}
 	perr := c.expect(desc)
 	switch {
 	case perr != nil:

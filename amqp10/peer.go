@@ -55,6 +55,15 @@ type Receiver interface {
 	Receive(l *Link, d *Delivery)
 }
 
+// Gatherer is a Receiver that does at once what its deliveries want, when several came together. It matters only on a link that lends them
+// (Link.LendDeliveries): then each, with its Payload, is valid until Gathered returns.
+type Gatherer interface {
+	Receiver
+	// Gathered is called after one to sixteen calls of Receive, on the same goroutine, before the reader does anything else for the
+	// connection, and before it waits for anything: all of their deliveries must be settled when it returns. It is not called once Detached was.
+	Gathered(l *Link)
+}
+
 // Sender is a node the client receives from.
 type Sender interface {
 	Node

@@ -2,7 +2,10 @@ package amqp10
 
 import "fmt"
 
-const maxTag = 32 // AMQP 2.8.7
+const (
+	maxTag     = 32 // AMQP 2.8.7
+	gatherMost = 16 // deliveries that a Gatherer gets at most before Gathered
+)
 
 // onTransfer takes one frame of a message (AMQP 2.7.5) and hands the message to the node when it is whole.
 func (c *Conn) onTransfer(channel uint16, d *decoder) *Error {
@@ -11,35 +14,78 @@ func (c *Conn) onTransfer(channel uint16, d *decoder) *Error {
 	if d.err != nil {
 		return decodeError(d.err)
 	}
+	if !c.joins(channel, &p) {
+		c.gathered()
+	}
 	c.mu.Lock()
 	l, delivery, perr := c.transferred(channel, &p, d.rest())
 	c.mu.Unlock()
 	if delivery != nil {
-		c.calls.Lock()
-		if node, ok := l.node.(Receiver); ok && !l.gone {
-			node.Receive(l, delivery)
-		}
-		c.calls.Unlock()
-		c.reclaim(l, delivery)
+		c.hand(l, delivery)
 	}
 	return perr
 }
 
+// hand gives a whole message to the node.
+func (c *Conn) hand(l *Link, d *Delivery) {
+	c.calls.Lock()
+	if node, ok := l.node.(Receiver); ok && !l.gone {
+		node.Receive(l, d)
+	}
+	c.calls.Unlock()
+	if !l.gathers {
+		c.reclaim(d)
+		return
+	}
+	if c.gathering = append(c.gathering, d); len(c.gathering) == gatherMost {
+		c.gathered()
+	}
+}
+
+// joins says whether a frame is a whole message for the link whose deliveries are being gathered.
+func (c *Conn) joins(channel uint16, p *transferFrame) bool {
+	if len(c.gathering) == 0 {
+		return true
+	}
+	l := c.gathering[0].link
+	return channel == l.session.in && p.handle == l.in && !p.more && !p.aborted
+}
+
+// gathered has a Gatherer do what it put off. The reader calls it before it does anything but to hand over more of the same link.
+func (c *Conn) gathered() {
+	if len(c.gathering) == 0 {
+		return
+	}
+	l := c.gathering[0].link
+	c.calls.Lock()
+	if node, ok := l.node.(Gatherer); ok && !l.gone {
+		node.Gathered(l)
+	}
+	c.calls.Unlock()
+	for _, d := range c.gathering {
+		c.reclaim(d)
+	}
+	clear(c.gathering)
+	c.gathering = c.gathering[:0]
+}
+
 // reclaim takes back a delivery that was lent and is over.
-func (c *Conn) reclaim(l *Link, d *Delivery) {
-	if l.lends && !d.second && (d.done || d.presettled) {
+func (c *Conn) reclaim(d *Delivery) {
+	if d.link.lends && !d.second && (d.done || d.presettled) && len(c.spare) < gatherMost {
 		d.Payload = nil // perhaps a buffer that will be given back
-		c.spare = d
+		c.spare = append(c.spare, d)
 	}
 }
 
 // delivery returns one to fill in. mu is held, by the reader.
 func (c *Conn) delivery() *Delivery {
-	if d := c.spare; d != nil {
-		c.spare = nil
-		return d
+	n := len(c.spare) - 1
+	if n < 0 {
+		return new(Delivery)
 	}
-	return new(Delivery)
+	d := c.spare[n]
+	c.spare = c.spare[:n]
+	return d
 }
 
 func (c *Conn) transferred(channel uint16, p *transferFrame, payload []byte) (*Link, *Delivery, *Error) {

@@ -24,14 +24,14 @@ func BenchmarkTelemetryTranslation(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	t := &telemetry{}
+	var g gathered
 	d := &amqp10.Delivery{Payload: payload}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := t.decode(d); err != nil {
+		if err := g.take(d); err != nil {
 			b.Fatal(err)
 		}
-		t.forget()
+		g.forget()
 	}
 }
 
@@ -45,18 +45,17 @@ func BenchmarkTelemetryStored(b *testing.B) {
 	r.must(err)
 	payload, err := typical().Append(nil)
 	r.must(err)
-	t := &telemetry{}
+	var g gathered
 	d := &amqp10.Delivery{Payload: payload}
 	b.ReportAllocs()
 	for b.Loop() {
-		m, err := t.decode(d)
-		if err != nil {
+		if err := g.take(d); err != nil {
 			b.Fatal(err)
 		}
-		if err := session.SendTelemetry(b.Context(), m...); err != nil {
+		if _, err := session.SendEach(b.Context(), g.messages...); err != nil {
 			b.Fatal(err)
 		}
-		t.forget()
+		g.forget()
 	}
 }
 

@@ -171,6 +171,56 @@ func TestTelemetryRejections(t *testing.T) {
 	}
 }
 
+// Messages that are read together are stored together, and each has an outcome of its own: what was before one that is refused is stored, and
+// so is what comes after it, in order.
+func TestTelemetryThatComesTogetherHasOutcomesOfItsOwn(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	c := rawOpen(t, r.dial(), 65536)
+	c.put(r, r.device("d1"))
+	c.attachSender(0, "telemetry", 2, "/devices/d1/messages/events")
+	badID := func(body string) []byte {
+		m := text(body)
+		m.Properties = &amqp10.Properties{MessageID: "not an id"}
+		return encoded(t, m)
+	}
+	batch := encoded(t, &amqp10.Message{Body: amqp10.BodyData, Data: [][]byte{encoded(t, text("7")), encoded(t, text("8"))}})
+	var together []byte
+	for i, m := range []struct {
+		format  uint32
+		message []byte
+		settled bool
+	}{
+		{0, encoded(t, text("1")), false}, {0, encoded(t, text("2")), false}, {0, badID("3"), false}, {0, badID("4"), false}, {0, encoded(t, text("5")), false},
+		{0, encoded(t, text("6")), true}, {amqp10.BatchFormat, batch, false}, {0, []byte{1, 2, 3}, false}, {0, badID("9"), true},
+		{0, encoded(t, text("10")), false}, {7, encoded(t, text("11")), false}, {0, encoded(t, text("12")), false},
+	} {
+		together = append(together, c.frame(0, performTransfer, m.message, uint32(2), uint32(i+1), []byte{byte(i)}, m.format, m.settled)...)
+	}
+	c.write(together)
+	var outcomes []string
+	for done := false; !done; {
+		f := c.expect(performDisposition)
+		code, _ := state(f.field(4))
+		first, last := f.field(1).(uint32), f.field(1).(uint32)
+		if v, ok := f.field(2).(uint32); ok {
+			last = v
+		}
+		outcomes = append(outcomes, fmt.Sprintf("%d-%d %s", first, last, map[uint64]string{stateAccepted: "accepted", stateRejected: "rejected"}[code]))
+		done = last == 12
+	}
+	want := []string{"1-2 accepted", "3-3 rejected", "4-4 rejected", "5-5 accepted", "7-7 accepted", "8-8 rejected", "10-10 accepted", "11-11 rejected", "12-12 accepted"}
+	if diff := cmp.Diff(want, outcomes); diff != "" {
+		t.Errorf("outcomes (-want +got):\n%s", diff)
+	}
+	var bodies []string
+	for _, e := range r.events() {
+		bodies = append(bodies, string(e.Body))
+	}
+	if diff := cmp.Diff([]string{"1", "2", "5", "6", "7", "8", "10", "12"}, bodies); diff != "" {
+		t.Errorf("stored (-want +got):\n%s", diff)
+	}
+}
+
 // journal is a log that tests read.
 type journal struct {
 	mu sync.Mutex
