@@ -33,7 +33,7 @@ var budgets = []struct {
 }{
 	{"mqtt", flood, 0.21}, {"mqtt", each, 0.33}, {"mqtt", one, 3.01},
 	{"mqtt-ws", flood, 0.34}, {"mqtt-ws", each, 0.45}, {"mqtt-ws", one, 5.01},
-	{"amqp", flood, 0.21}, {"amqp", each, 0.32}, {"amqp", one, 3},
+	{"amqp", flood, 0.14}, {"amqp", each, 0.26}, {"amqp", one, 2.01},
 	{"amqp-ws", flood, 0.25}, {"amqp-ws", each, 0.38}, {"amqp-ws", one, 4.01},
 	{"amqp-50-links", flood.times(50), 0.05}, {"amqp-50-links", each.times(50), 0.18},
 	{"https", one, 24.05},
