@@ -62,8 +62,11 @@ func newConnection(b *Broker, c *door.Conn) *connection {
 var errEnded = errors.New("the connection was ended")
 
 // violate notes which rule the peer broke, with names and values that say how, and returns the error that ends the
-// connection without an answer.
+// connection without an answer. What came before the offence counts, and may have been one itself.
 func (c *connection) violate(r rule, attrs ...string) error {
+	if err := c.settle(); err != nil {
+		return err
+	}
 	c.ending.CompareAndSwap(nil, &ending{rule: r, attrs: details(attrs)})
 	return errEnded
 }

@@ -369,3 +369,16 @@ func TestAnswersKeepTheOrderOfABurst(t *testing.T) {
 	}
 	c.expect(packets.Pingresp)
 }
+
+// Of two offences in a burst the first one counts, though the hub sees what it is asked only after the second was read.
+func TestTheFirstOffenceOfABurstIsTold(t *testing.T) {
+	r := newRig(t)
+	c := r.connect("d1")
+	const topic = "devices/d1/messages/events/"
+	c.send(telemetry(topic, 1, "a"), telemetry(topic+"%24.mid=no%20id", 2, "refused"), telemetry(topic+"%ZZ=1", 3, "no bag"))
+	if ack := c.expect(packets.Puback); ack.PacketID != 1 {
+		t.Errorf("PUBACK of %d", ack.PacketID)
+	}
+	c.expectClosed()
+	r.expectRule("message-refused")
+}
