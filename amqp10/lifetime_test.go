@@ -212,6 +212,25 @@ func TestCloseWaitsForTheClientOnlyAWhile(t *testing.T) {
 	}
 }
 
+// TestCloseWaitsOnlyAWhileForAClientThatDoesNotRead: neither what waits for it nor how long a write may hang counts then.
+func TestCloseWaitsOnlyAWhileForAClientThatDoesNotRead(t *testing.T) {
+	t.Parallel()
+	p := newTestPeer()
+	r := &rawClient{t: t, nc: servePipe(t, Config{MaxOutput: 1000, WriteTimeout: time.Hour, CloseTimeout: 50 * time.Millisecond}, p)}
+	r.send(amqpHeader, fr(0, descOpen, "raw"))
+	r.header(0)
+	r.expect(descOpen)
+	question := append(begin(0), fr(0, descEnd)...)
+	r.nc.SetWriteDeadline(clock.Wall().Add(300 * time.Millisecond))
+	for {
+		if _, err := r.nc.Write(question); err != nil {
+			break
+		}
+	}
+	p.conn.Close(nil)
+	p.wait(t, "Closed", func() bool { return len(p.closed) == 1 })
+}
+
 func TestEndIsAnswered(t *testing.T) {
 	p := newTestPeer()
 	r := attached(t, Config{}, p, 0)

@@ -139,7 +139,7 @@ func (c *Conn) sendClose(err *Error) {
 	f.optError(err, c.fits(err))
 	out.b = closeFrame(f.closeWhole(1), start)
 	c.phase, c.closeErr = phaseClosing, err
-	_ = c.nc.SetReadDeadline(c.start.Add(c.since() + c.cfg.CloseTimeout))
+	_ = c.nc.SetDeadline(c.start.Add(c.since() + c.cfg.CloseTimeout)) // a client that does not read will not answer
 	c.signal()
 }
 

@@ -150,11 +150,11 @@ func (c *Conn) writeAll(b []byte) error {
 	return nil
 }
 
-// setWriteDeadline sets the deadline of writes, unless finish has set its own.
+// setWriteDeadline sets the deadline of writes, unless sendClose or finish has set its own.
 func (c *Conn) setWriteDeadline(t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.phase != phaseEnded {
+	if c.phase < phaseClosing {
 		_ = c.nc.SetWriteDeadline(t)
 	}
 }
