@@ -29,7 +29,7 @@ func (in *input) fill(nc net.Conn, need int) (int, error) {
 	n, err := nc.Read(in.buf[in.w:])
 	in.w += n
 	if n > 0 {
-		if free := len(in.buf) - in.w; free <= len(in.buf)/8 && len(in.buf) < largeInput { // full, but for the headers of a WebSocket's frames
+		if in.w == len(in.buf) && len(in.buf) < largeInput {
 			in.resize(4 * len(in.buf))
 		}
 		return n, nil

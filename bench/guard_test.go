@@ -32,9 +32,9 @@ var budgets = []struct {
 	budget float64
 }{
 	{"mqtt", flood, 0.21}, {"mqtt", each, 0.33}, {"mqtt", one, 3.01},
-	{"mqtt-ws", flood, 0.34}, {"mqtt-ws", each, 0.45}, {"mqtt-ws", one, 5.01},
+	{"mqtt-ws", flood, 1.33}, {"mqtt-ws", each, 1.45}, {"mqtt-ws", one, 6.01},
 	{"amqp", flood, 0.14}, {"amqp", each, 0.26}, {"amqp", one, 2.01},
-	{"amqp-ws", flood, 0.25}, {"amqp-ws", each, 0.38}, {"amqp-ws", one, 4.01},
+	{"amqp-ws", flood, 1.25}, {"amqp-ws", each, 1.38}, {"amqp-ws", one, 5},
 	{"amqp-50-links", flood.times(50), 0.05}, {"amqp-50-links", each.times(50), 0.18},
 	{"https", one, 24.05},
 	{"hub", one, 0.02}, // hub.DeviceSession.SendTelemetry alone

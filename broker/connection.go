@@ -20,7 +20,7 @@ var logContext = context.Background()
 type connection struct {
 	stream
 	broker *Broker
-	first  [16]byte // where the beginning of a burst is waited for; over WebSocket the frame's header takes up to 8 of it
+	first  [8]byte // where the beginning of a burst is waited for
 
 	// Set by connect, before anyone else can know the connection.
 	key        store.Key

@@ -23,16 +23,11 @@ const (
 	farewell = time.Second
 )
 
-// stream is a WebSocket as a net.Conn: the payload of its binary messages is the stream of bytes, whatever their boundaries, and a Read
-// returns as much of it as came with one read of the connection. Each Write is one message. A text message ends it. Unlike with TCP a read
-// deadline that has passed ends the stream.
+// stream is a WebSocket as a net.Conn: the payload of its binary messages is the stream of bytes, whatever their boundaries.
+// Each Write is one message. A text message ends it. Unlike with TCP a read deadline that has passed ends the stream.
 type stream struct {
-	ws   *websocket.Conn // which made the handshake, and writes
-	conn net.Conn        // what it is spoken on
-
-	// Only Read uses them.
-	frames frames
-	end    *ending // nil while there may be more
+	ws      *websocket.Conn
+	message io.Reader // what is left of the current message; only Read uses it
 
 	writing       sync.Mutex // gorilla wants one writer at a time
 	writeDeadline atomic.Pointer[time.Time]
@@ -40,19 +35,17 @@ type stream struct {
 }
 
 func newStream(ws *websocket.Conn) *stream {
-	s := &stream{ws: ws, conn: ws.NetConn()}
+	s := &stream{ws: ws}
 	s.writeDeadline.Store(&time.Time{})
-	s.frames.ping = s.pong
+	ws.SetReadLimit(maxMessageIn)
+	ws.SetPingHandler(func(payload string) error {
+		err := ws.WriteControl(websocket.PongMessage, []byte(payload), clock.Wall().Add(farewell))
+		if errors.Is(err, websocket.ErrCloseSent) {
+			return nil
+		}
+		return err
+	})
 	return s
-}
-
-// pong answers a ping.
-func (s *stream) pong(payload []byte) error {
-	err := s.ws.WriteControl(websocket.PongMessage, payload, clock.Wall().Add(farewell))
-	if errors.Is(err, websocket.ErrCloseSent) {
-		return nil
-	}
-	return err
 }
 
 // Read implements net.Conn. It returns io.EOF after the client's close frame. Only one goroutine may read.
@@ -60,28 +53,33 @@ func (s *stream) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	for s.end == nil {
-		n, err := s.conn.Read(p)
-		payload, end := s.frames.take(p[:n])
-		if s.end = end; end == nil && err != nil {
-			s.end = &ending{err: abnormal(err)}
+	for {
+		if s.message == nil {
+			if err := s.nextMessage(); err != nil {
+				return 0, err
+			}
 		}
-		if payload > 0 {
-			return payload, nil // and the ending, if there is one, to the next Read
+		n, err := s.message.Read(p)
+		if errors.Is(err, io.EOF) { // of the message: gorilla reports a lost connection as ErrUnexpectedEOF
+			s.message, err = nil, nil
+		}
+		if n > 0 || err != nil {
+			return n, asEOF(err)
 		}
 	}
-	if s.end.code != 0 {
-		s.goodbye(s.end.code, s.end.text)
-	}
-	return 0, asEOF(s.end.err)
 }
 
-// abnormal makes the end of a connection without a close frame an error, RFC 6455 7.1.5.
-func abnormal(err error) error {
-	if errors.Is(err, io.EOF) {
-		return &websocket.CloseError{Code: websocket.CloseAbnormalClosure, Text: io.ErrUnexpectedEOF.Error()}
+func (s *stream) nextMessage() error {
+	kind, r, err := s.ws.NextReader()
+	if err != nil {
+		return asEOF(err)
 	}
-	return err
+	if kind != websocket.BinaryMessage {
+		s.goodbye(websocket.CloseUnsupportedData, "only binary messages are understood here")
+		return errors.New("websocket: text message")
+	}
+	s.message = r
+	return nil
 }
 
 // asEOF turns an orderly close into io.EOF.
@@ -123,10 +121,10 @@ func (s *stream) goodbye(code int, text string) {
 }
 
 // LocalAddr implements net.Conn.
-func (s *stream) LocalAddr() net.Addr { return s.conn.LocalAddr() }
+func (s *stream) LocalAddr() net.Addr { return s.ws.LocalAddr() }
 
 // RemoteAddr implements net.Conn.
-func (s *stream) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }
+func (s *stream) RemoteAddr() net.Addr { return s.ws.RemoteAddr() }
 
 // SetDeadline implements net.Conn.
 func (s *stream) SetDeadline(t time.Time) error {
@@ -134,11 +132,11 @@ func (s *stream) SetDeadline(t time.Time) error {
 }
 
 // SetReadDeadline implements net.Conn.
-func (s *stream) SetReadDeadline(t time.Time) error { return s.conn.SetReadDeadline(t) }
+func (s *stream) SetReadDeadline(t time.Time) error { return s.ws.SetReadDeadline(t) }
 
 // SetWriteDeadline implements net.Conn. It also holds for a Write that is on its way: gorilla sets the deadline of the
 // connection only when it begins to write.
 func (s *stream) SetWriteDeadline(t time.Time) error {
 	s.writeDeadline.Store(&t)
-	return s.conn.SetWriteDeadline(t)
+	return s.ws.NetConn().SetWriteDeadline(t)
 }

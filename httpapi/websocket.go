@@ -16,7 +16,7 @@ import (
 // upgrader has no sub-protocols of its own: the answer echoes the very token that was offered, upper case from the C SDK.
 // It ignores offers of permessage-deflate.
 var upgrader = websocket.Upgrader{
-	ReadBufferSize:  1,       // gorilla does not read: the smallest buffer it makes
+	ReadBufferSize:  1 << 10, // per connection, for as long as it lasts
 	WriteBufferSize: 4 << 10, // lent from the pool for each message
 	WriteBufferPool: &sync.Pool{},
 	CheckOrigin:     ownOrigin,
