@@ -72,8 +72,9 @@ def test_a_job_tells_what_became_of_each_device(jobs):
     assert set(rows) == {device.id for device in jobs.devices}
     for row in rows.values():
         assert (row["jobId"], row["jobType"], row["status"]) == (job_id, "scheduleUpdateTwin", "completed")
-        assert row["startTimeUtc"] <= row["endTimeUtc"]
-        assert row["createdDateTimeUtc"] <= row["lastUpdatedDateTimeUtc"]
+        times = {name: datetime.datetime.fromisoformat(value) for name, value in row.items() if name.endswith("Utc")}
+        assert times["startTimeUtc"] <= times["endTimeUtc"]
+        assert times["createdDateTimeUtc"] <= times["lastUpdatedDateTimeUtc"]
         assert "error" not in row
 
 
