@@ -73,8 +73,8 @@ func (c *Conn) CloseWrite() error {
 
 // OnIdle has f called before a Read waits for the peer, on the goroutine that reads, once the kernel has said that nothing is there: the
 // moment to send the answers to all that was. f may write to the connection; it must not read from it, and must not close it, which would
-// wait for the read that it is part of. To be called before that goroutine's first Read. It reports whether the connection can tell:
-// only TCP can, whatever is carried in it.
+// wait for the read that it is part of. To be called before that goroutine's first Read; no other may read from then on. It reports whether
+// the connection can tell: only TCP can, whatever is carried in it.
 func (c *Conn) OnIdle(f func()) bool { return onIdle(c.raw, f) }
 
 // Cut drops the connection without a goodbye of any protocol: pending data is discarded and TCP sends a reset. It does

@@ -115,7 +115,8 @@ func TestWireKeepsNoMoreThanAHeaderBlock(t *testing.T) {
 
 func TestSlowRequestsRunOutOfTime(t *testing.T) {
 	hurry := func(s *Server) {
-		s.http.ReadHeaderTimeout, s.http.ReadTimeout = 50*time.Millisecond, 50*time.Millisecond
+		const patience = 500 * time.Millisecond // and so long a busy machine may take to bring what is sent
+		s.http.ReadHeaderTimeout, s.http.ReadTimeout = patience, patience
 	}
 	for name, test := range map[string]struct{ raw, want string }{
 		"silent":        {"", ""},

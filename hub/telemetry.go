@@ -48,8 +48,11 @@ func (s *DeviceSession) SendTelemetry(ctx context.Context, messages ...Telemetry
 }
 
 // SendEach sends messages as if each had been given to SendTelemetry by itself, up to the first that is refused, at less cost. It returns how
-// many are stored: those before that one, or all.
+// many are stored: those before that one, or all. Its errors are those of SendTelemetry, and the caller may reuse the memory, too.
 func (s *DeviceSession) SendEach(ctx context.Context, messages ...Telemetry) (stored int, err error) {
+	if len(messages) == 0 {
+		return 0, nil
+	}
 	if err := s.live(); err != nil {
 		return 0, s.refused(messages[:1], err)
 	}
